@@ -1,0 +1,53 @@
+"""kvlib: the formulas of the course on VRAM economics. `import kvlib as kv`, then `kv.model("llama-3.1-8b")`.
+
+Public names are loaded when they are first used, so that the import stays quick and pulls in neither numpy nor widgets.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "units": ["GB", "KiB", "MiB", "GiB", "size", "tokens", "usd"],
+    "dtypes": ["DTYPES", "dtype"],
+    "model": ["Model", "Full", "Sliding", "Chunked", "Latent", "Compressed", "Recurrent", "Shared", "NoCache"],
+    "configs": ["ConfigError", "from_config"],
+    "hardware": ["Accelerator", "gpu", "gpus"],
+    "catalogue": ["model", "models"],
+    "engine": ["Pool", "pool"],
+    "memory": ["Budget", "budget"],
+    "log": ["Explanation", "LogError", "explain_log"],
+    "show.panels": ["CachePanel", "ReceiptPanel"],
+    "show.receipt": ["Receipt", "receipt"],
+    "facts": ["article_claims", "article_ranges", "lessons", "published"],
+}
+_PUBLIC = {name: module for module, names in _HOME.items() for name in names}
+__all__ = sorted(_PUBLIC)
+
+
+class _Package(ModuleType):
+    """Keeps `kv.model` the function: importing the submodule kvlib.model must not hide it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"kvlib has no {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(f"kvlib.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
