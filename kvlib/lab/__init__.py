@@ -1,0 +1,1 @@
+"""The lab: small real things to measure. Attention with and without a cache, a trained toy model, this machine."""
