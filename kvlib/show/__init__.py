@@ -1,0 +1,1 @@
+"""What the reader sees: pictures and tables as deterministic strings (svg, tables, figures), and the panels."""
