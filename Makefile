@@ -78,7 +78,7 @@ lock: $(DEV)  ## pin every package again, after a change of a direct pin
 
 .PHONY: lab
 lab: $(READER)  ## set up and open the course; ARGS=--no-browser to open the printed address yourself
-	$(BIN)/jupyter lab $(ALLOW_ROOT) --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(START) $(ARGS)
+	$(BIN)/jupyter lab $(ALLOW_ROOT) --config=tools/jupyter_server_config.py --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(START) $(ARGS)
 
 .PHONY: bench
 bench: $(DEV) browser  ## how quick the panels and the import are, as ratios from one run

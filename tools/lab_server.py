@@ -43,6 +43,7 @@ RUN_ALL = """seconds => Promise.race([
 ERRORS = """() => jupyterapp.shell.currentWidget.content.model.toJSON().cells
     .flatMap(cell => cell.outputs ?? []).filter(output => output.output_type === 'error')
     .map(output => `${output.ename}: ${output.evalue}`)"""
+CONFIG = Path(__file__).with_name("jupyter_server_config.py")  # what `make lab` uses too
 SECOND = 1000  # Playwright counts milliseconds
 
 
@@ -184,6 +185,7 @@ def _free_port() -> int:
 
 def _command(port: int, folder: Path) -> list[str]:
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--expose-app-in-browser"]
+    options += [f"--config={CONFIG}"]
     options += [f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
     options += ["--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True"]
     return [sys.executable, "-m", "jupyterlab", *options]
