@@ -45,18 +45,23 @@ class Fields:
         data = tables()
         self.config, self.nested, self.read = config, nested, {"model_type"}
         self.model_type = _model_type(config)
-        self.name = data["model_types"].get(self.model_type, self.model_type)
+        chain = [self.model_type]  # a multimodal model -> its text part -> the family whose code that has
+        while chain[-1] in data["model_types"]:
+            chain.append(data["model_types"][chain[-1]])
+        self.name = chain[-1]
         if self.name not in data["family"]:
             raise ConfigError(
                 f"model_type {self.model_type!r} is not a family that kvlib understands; it reads "
                 f"{', '.join(sorted(data['family']))}"
             )
         self.family: dict[str, Any] = data["family"][self.name]
-        self.defaults = {**data["defaults"].get(self.name, {}), **self.family.get("defaults", {})}
+        own_class = next((name for name in chain if name in data["defaults"]), self.name)
+        self.defaults = {**data["defaults"].get(own_class, {}), **self.family.get("defaults", {})}
         common: dict[str, list[str]] = data["aliases"]
         own: dict[str, str] = self.family.get("names", {})
-        if isinstance(config.get("attn_config"), Mapping):  # MPT keeps its attention's fields in an object
-            self.config = {**config["attn_config"], **config}
+        for key in ("attn_config", "ffn_config"):  # MPT and DBRX keep the fields of a part in an object
+            if isinstance(inner := config.get(key), Mapping):
+                self.config = {**{name: inner[name] for name in inner if name != "hidden_size"}, **self.config}
         self.names = {name: [name, *others] for name, others in common.items()}
         for key, name in own.items():
             self.names[name] = [key, *self.names.get(name, [name])]
@@ -134,7 +139,8 @@ class Fields:
         """The one form of message: field, value, and what would be right."""
         shown = repr(value)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        field = self.names.get(name, [name])[0]
+        keys = self.names.get(name, [name])
+        field = next((key for key in keys if key in self.config), keys[0])
         return ConfigError(f"{field} must be {wanted}; this {self.model_type} config says {shown}")
 
     def refuse_unread(self) -> None:
@@ -153,23 +159,41 @@ class Fields:
         return value
 
 
-def text_part(config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The config of the language model inside a multimodal config, and whether it was nested.
+def head_dim(f: Fields, heads: int) -> int:
+    """The width of a head where the config does not state it: hidden_size / num_attention_heads."""
+    hidden = f.whole("hidden_size")
+    if hidden % heads:
+        raise f.error("num_attention_heads", heads, f"a divisor of hidden_size {hidden:,}, since there is no head_dim")
+    return hidden // heads
 
-    The outer `tie_word_embeddings` wins, as it does in transformers, which builds the head from the outer config.
+
+def text_part(config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The config of the language model inside a multimodal config, and whether it was nested."""
+    text, nested = dict(config), False
+    for _ in range(3):  # Qwen Omni: thinker_config, and text_config in that
+        key = next((key for key in tables()["guarded"]["nested"] if text.get(key) is not None), None)
+        if key is None:
+            return text, nested
+        text, nested = _inner(text, key), True
+    raise ConfigError("text_config must not lie more than two objects deep")
+
+
+def _inner(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The text part under `key`, with what the outer config says about it.
+
+    The `tie_word_embeddings` beside a text_config wins, as in transformers, where the outer model has the head; some
+    outer classes let a true one of the text part stand.
     """
-    for key in tables()["guarded"]["nested"]:
-        inner = config.get(key)
-        if inner is None:
-            continue
-        if not isinstance(inner, Mapping):
-            raise ConfigError(f"{key} must be an object with the language model's fields; it is {inner!r}")
-        text = dict(inner)
-        text.setdefault("model_type", config.get("model_type"))
-        if isinstance(config.get("tie_word_embeddings"), bool):
-            text["tie_word_embeddings"] = config["tie_word_embeddings"]
-        return text, True
-    return dict(config), False
+    guarded, outer, tied = tables()["guarded"], config.get("model_type"), config.get("tie_word_embeddings")
+    if not isinstance(config[key], Mapping):
+        raise ConfigError(f"{key} must be an object with the language model's fields; it is {config[key]!r}")
+    text = dict(config[key])
+    if not text.get("model_type") and isinstance(outer, str) and outer not in tables()["family"]:
+        text["model_type"] = f"{outer}_thinker" if key == "thinker_config" else outer
+    inner_decides = outer in guarded["inner_ties"] or (tied is False and outer in guarded["either_ties"])
+    if key == "text_config" and isinstance(tied, bool) and not inner_decides:
+        text["tie_word_embeddings"] = tied
+    return text
 
 
 def _model_type(config: Mapping[str, Any]) -> str:

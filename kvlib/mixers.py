@@ -6,20 +6,21 @@ family's code in transformers 5.23.0 (`modeling_*.py`); `make test-reference` co
 
 from __future__ import annotations
 
-from kvlib.fields import Fields
-from kvlib.model import Chunked, Compressed, Full, Latent, Layer, NoCache, Recurrent, Shared, Sliding
-
-DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+from kvlib.fields import Fields, head_dim
+from kvlib.model import Chunked, Compressed, Full, Latent, Layer, NoCache, Shared, Sliding
+from kvlib.recurrent import linear, short_conv
 
 
 def attention(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
     """Softmax attention with keys and values per KV head: MHA, GQA, MQA, sliding or chunked."""
     if f.trait("mixer", "") == "mla":
+        if kind != "full":
+            raise f.error("layer_types", kind, "without windows: a latent keeps every token")
         return latent(f)
     layers, hidden = f.whole("num_hidden_layers"), f.whole("hidden_size")
     one_projection = kind == "full" and f.trait("k_is_v")  # Gemma 4: values are the keys, but both are cached
     heads, kv_heads, key_dim, value_dim = head_shape(f, i, kind, one_projection)
-    shared = i >= layers - shared_layers(f)
+    shared = i >= layers - shared_layers(f) or reads_earlier(f, i)
     queries, keys, values = heads * key_dim, kv_heads * key_dim, kv_heads * value_dim
 
     projected = queries * (2 if f.trait("gated_queries") else 1)
@@ -29,11 +30,15 @@ def attention(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
     weights += projected if f.trait("qkv_bias") else 0
     weights += hidden if f.trait("o_bias") else 0
     weights += hidden * queries if f.trait("output_gate") else 0
+    weights += hidden * gates(f, heads, key_dim) if "head_gate" in f.family else 0
     if f.trait("qk_norm_if", True):
         norms = {"": 0, "head": 2 * key_dim, "head_with_bias": 4 * key_dim, "full": queries + keys}
-        weights += norms[f.trait("qk_norm", "")] // (2 if shared else 1)
-    if f.trait("sinks_on", []) == "all" or kind in f.trait("sinks_on", []):
+        weights += norms[f.trait("qk_norm", "")] // (2 if shared and f.trait("shares_kv") else 1)
+    if f.trait("sinks_on", "") == "all" or kind in f.trait("sinks_on", ""):
         weights += heads
+    if rank := f.whole(f.family["query_rank"]) if "query_rank" in f.family else 0:  # Step 3: narrow, then wide
+        weights += hidden * rank + rank + rank * queries - hidden * queries
+    weights += f.trait("head_vectors", 0) * key_dim + (hidden if f.trait("inner_norms") else 0)
     return (Shared() if shared else cached(f, kind, kv_heads, key_dim, value_dim)), weights
 
 
@@ -43,6 +48,9 @@ def head_shape(f: Fields, i: int, kind: str, one_projection: bool) -> tuple[int,
     if one_projection and f.get("num_global_key_value_heads", None) is not None:
         other["num_key_value_heads"] = "num_global_key_value_heads"
 
+    by_layer = f.trait("heads_by_layer", "")
+    if by_layer and f.get(by_layer, None) is not None:  # Laguna: a list of its own
+        other["num_attention_heads"] = by_layer
     heads = f.at(other.get("num_attention_heads", "num_attention_heads"), i, layers)
     stated = f.get("num_key_value_heads", None)
     if not f.trait("kv_heads_if", True):  # Falcon before 40B: one KV head or all of them, whatever else is stated
@@ -57,15 +65,9 @@ def head_shape(f: Fields, i: int, kind: str, one_projection: bool) -> tuple[int,
         raise f.error("num_key_value_heads", kv_heads, f"a divisor of the {heads} query heads")
     key_dim = f.maybe(other.get("head_dim", "head_dim")) or head_dim(f, heads)
     value_dim = f.maybe(other.get("v_head_dim", "v_head_dim")) or key_dim
+    if f.trait("square_output") and heads * key_dim != f.whole("hidden_size"):
+        raise f.error("head_dim", key_dim, f"hidden_size / {heads} heads: the output projection is square")
     return heads, kv_heads, key_dim, value_dim
-
-
-def head_dim(f: Fields, heads: int) -> int:
-    """The width of a head where the config does not state it: hidden_size / num_attention_heads."""
-    hidden = f.whole("hidden_size")
-    if hidden % heads:
-        raise f.error("num_attention_heads", heads, f"a divisor of hidden_size {hidden:,}, since there is no head_dim")
-    return hidden // heads
 
 
 def cached(f: Fields, kind: str, kv_heads: int, key_dim: int, value_dim: int) -> Layer:
@@ -88,6 +90,36 @@ def shared_layers(f: Fields) -> int:
     return f.whole("num_kv_shared_layers", least=0, most=layers - 1, default=0)
 
 
+def reads_earlier(f: Fields, i: int) -> bool:
+    """Cross-layer attention (arXiv 2405.12981): the first of every few layers has keys and values, the others read."""
+    if not f.trait("cross_layer"):
+        return False
+    return i % f.whole("cla_share_factor") != 0
+
+
+def gates(f: Fields, heads: int, dim: int) -> int:
+    """Width of a gate on the attention's output: one number per head, or one per element."""
+    value = f.get(f.family["head_gate"])
+    if value not in (True, "per-head", "per-element"):
+        raise f.error(f.family["head_gate"], value, "true, 'per-head' or 'per-element'")
+    return heads * (dim if value == "per-element" else 1)
+
+
+def index_key(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
+    """MiniMax-M3's indexer: one more key per token, without a value, to choose the blocks that attention reads."""
+    hidden, width, heads = f.whole("hidden_size"), f.whole("index_head_dim"), f.whole("index_n_heads")
+    return Full(1, width, 0), hidden * (heads + 1) * width + 2 * width
+
+
+def shared_weights(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
+    """Zamba2 (arXiv 2411.15242): a cache per layer, the weights shared (`weights.py`) but for a map and adapters."""
+    hidden, heads, rank = f.whole("hidden_size"), f.whole("num_attention_heads"), f.whole("adapter_rank")
+    dim = 2 * hidden // heads  # it sees the embedding beside the stream: twice the width
+    adapters = rank * (hidden + 2 * (f.maybe("intermediate_size") or 4 * hidden))
+    adapters += 3 * rank * 4 * hidden if f.flag("use_shared_attention_adapter") else 0
+    return Full(f.maybe("num_key_value_heads") or heads, dim, dim), hidden**2 + adapters
+
+
 def latent(f: Fields) -> tuple[Layer, int]:
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1), with V3.2's indexer if there is one."""
     hidden, heads = f.whole("hidden_size"), f.whole("num_attention_heads")
@@ -95,6 +127,8 @@ def latent(f: Fields) -> tuple[Layer, int]:
     value_dim, query_rank = f.whole("v_head_dim"), f.maybe("q_lora_rank")
     for ignored in ("num_key_value_heads", "head_dim"):
         f.get(ignored, None)  # stated by these configs, meaningless for a latent
+    if f.get("qk_head_dim", None) not in (None, nope + rope):
+        raise f.error("qk_head_dim", f.get("qk_head_dim"), f"qk_nope_head_dim + qk_rope_head_dim = {nope + rope}")
 
     queries = heads * (nope + rope)
     weights = hidden * query_rank + query_rank + query_rank * queries if query_rank else hidden * queries
@@ -124,96 +158,6 @@ def cross(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
 def nothing(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
     """A layer of a hybrid that is only a feed-forward block."""
     return NoCache(), 0
-
-
-def linear(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
-    """A recurrent mixer: which one is a trait of the family."""
-    mixers = {"mamba": mamba, "mamba2": mamba2, "gdn": gated_delta_net, "kda": kimi_delta, "lightning": lightning}
-    return mixers[f.family["linear"]](f)
-
-
-def gated_delta_net(f: Fields) -> tuple[Layer, int]:
-    """Gated DeltaNet (arXiv 2412.06464) as in Qwen3-Next: one key_dim x value_dim matrix per value head."""
-    hidden, kernel = f.whole("hidden_size"), f.whole("linear_conv_kernel_dim")
-    key_heads, value_heads = f.whole("linear_num_key_heads"), f.whole("linear_num_value_heads")
-    key_dim, value_dim = f.whole("linear_key_head_dim"), f.whole("linear_value_head_dim")
-    keys, values = key_heads * key_dim, value_heads * value_dim
-    channels = 2 * keys + values
-    weights = hidden * (2 * keys + 2 * values + 2 * value_heads) + channels * kernel + 2 * value_heads + value_dim
-    weights += values * hidden
-    return Recurrent(value_heads * key_dim * value_dim, channels * kernel, kernel, state_dtype(f)), weights
-
-
-def kimi_delta(f: Fields) -> tuple[Layer, int]:
-    """Kimi Delta Attention (arXiv 2510.26692): a dim x dim matrix per head, three short convolutions."""
-    inner = f.get("linear_attn_config", None) or {}
-    if not isinstance(inner, dict):
-        raise f.error("linear_attn_config", inner, "an object")
-    dim, heads, kernel = (
-        f._whole(key, inner[key], 1) if key in inner else f.whole(name)
-        for key, name in (
-            ("head_dim", "linear_head_dim"),
-            ("num_heads", "linear_num_heads"),
-            ("short_conv_kernel_size", "linear_conv_kernel_dim"),
-        )
-    )
-    hidden, wide = f.whole("hidden_size"), heads * dim
-    weights = 3 * hidden * wide + 3 * wide * kernel + wide + heads + 2 * (hidden * dim + dim * wide)
-    weights += hidden * heads + dim + wide * hidden
-    return Recurrent(heads * dim * dim, 3 * wide * kernel, kernel, state_dtype(f)), weights
-
-
-def lightning(f: Fields) -> tuple[Layer, int]:
-    """Lightning attention (MiniMax-01, arXiv 2501.08313): a dim x dim matrix per head, kept in the model's dtype."""
-    hidden, heads = f.whole("hidden_size"), f.whole("num_attention_heads")
-    dim = f.maybe("head_dim") or head_dim(f, heads)
-    wide = heads * dim
-    return Recurrent(heads * dim * dim, state_dtype="bf16"), 5 * hidden * wide + wide
-
-
-def mamba(f: Fields) -> tuple[Layer, int]:
-    """Mamba (arXiv 2312.00752): `mamba_d_state` numbers for each of expand x hidden channels."""
-    hidden, state, kernel = f.whole("hidden_size"), f.whole("mamba_d_state"), f.whole("mamba_d_conv")
-    inner, rank = f.whole("mamba_expand") * hidden, f.get("mamba_dt_rank", "auto")
-    rank = -(-hidden // 16) if rank == "auto" else f.whole("mamba_dt_rank")
-    weights = hidden * 2 * inner + inner * kernel + inner * (rank + 2 * state) + rank * inner + inner
-    weights += inner * state + inner + inner * hidden
-    weights += inner if f.flag("mamba_conv_bias", True) else 0
-    weights += 2 * inner + hidden if f.flag("mamba_proj_bias", False) else 0
-    weights += rank + 2 * state if f.trait("ssm_norms") else 0
-    return Recurrent(inner * state, inner * kernel, kernel, state_dtype(f)), weights
-
-
-def mamba2(f: Fields) -> tuple[Layer, int]:
-    """Mamba-2 (arXiv 2405.21060): a head_dim x state matrix per head, one short convolution over x, B and C."""
-    hidden, state, kernel = f.whole("hidden_size"), f.whole("mamba_d_state"), f.whole("mamba_d_conv")
-    heads, groups = f.whole("mamba_n_heads"), f.whole("mamba_n_groups")
-    dim = f.get("mamba_d_head", "auto")
-    expanded = f.whole("mamba_expand") * hidden if f.get("mamba_expand", None) is not None else None
-    if dim == "auto" or (f.trait("inner_is_expand") and expanded != heads * f.whole("mamba_d_head")):
-        if not expanded or expanded % heads or dim not in ("auto", expanded // heads):
-            raise f.error("mamba_n_heads", heads, f"heads x head size = expand x hidden_size = {expanded}")
-        dim = expanded // heads
-    inner = heads * f._whole("mamba_d_head", dim, 1)
-    channels = inner + 2 * groups * state
-    weights = hidden * (inner + channels + heads) + channels * kernel + 3 * heads + inner + inner * hidden
-    weights += channels if f.flag("mamba_conv_bias", True) else 0
-    weights += inner + channels + heads + hidden if f.flag("mamba_proj_bias", False) else 0
-    return Recurrent(inner * state, channels * kernel, kernel, state_dtype(f)), weights
-
-
-def short_conv(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
-    """LFM2's gated short convolution: it remembers a few inputs per channel and nothing else."""
-    hidden, kernel, bias = f.whole("hidden_size"), f.whole("conv_L_cache"), f.flag("conv_bias", False)
-    return Recurrent(0, hidden * kernel, kernel), 4 * hidden**2 + hidden * kernel + (5 * hidden if bias else 0)
-
-
-def state_dtype(f: Fields) -> str:
-    """The format of the recurrent state: fp32 unless the config says otherwise."""
-    value = f.get("mamba_ssm_cache_dtype", None) or "float32"
-    if not isinstance(value, str) or value not in DTYPES:
-        raise f.error("mamba_ssm_cache_dtype", value, f"one of {', '.join(DTYPES)}")
-    return DTYPES[value]
 
 
 def compressed(f: Fields, i: int, kind: str) -> tuple[Layer, int]:
@@ -248,4 +192,13 @@ MIXERS = {
     "csa": compressed,
     "hca": compressed,
     "plain": compressed,
+    "index": index_key,
+    "shared weights": shared_weights,
+}
+# Layers with two mixers, each with a cache of its own: LongCat, Falcon-H1, MiniMax-M3, Zamba2.
+PAIRS = {
+    "twice": ("full", "full"),
+    "side by side": ("full", "linear"),
+    "sparse": ("full", "index"),
+    "before mamba": ("shared weights", "linear"),
 }

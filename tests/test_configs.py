@@ -15,7 +15,8 @@ from kvlib.configs import from_config
 from kvlib.fields import ConfigError, tables
 from kvlib.model import Chunked, Full, Latent, NoCache, Recurrent, Shared, Sliding
 
-MEASURED = json.loads((Path(__file__).parent / "data/measured_models.json").read_text(encoding="utf-8"))["models"]
+FACTS = json.loads((Path(__file__).parent / "data/measured_models.json").read_text(encoding="utf-8"))
+MEASURED = FACTS["models"]
 CONFIGS = {
     name: json.loads((files("kvlib") / "data/models" / f"{name}.json").read_text(encoding="utf-8"))["config"]
     for name in kv.models()
@@ -51,6 +52,36 @@ def test_the_catalogue_covers_every_kind_and_names_its_sources():
 
 def test_lightning_attention_keeps_a_matrix_per_head():
     assert kv.model("minimax-text-01").state_bytes == 2 * 73_400_320  # 70 layers x 64 heads x 128 x 128, in bf16
+
+
+# Models outside the catalogue, most of them of families whose code came with the checkpoint: published totals stand in
+# for modules to compare with.
+PUBLISHED = {fact["name"]: fact for fact in FACTS["published"]}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_totals_of_models_outside_the_catalogue(name):
+    fact = PUBLISHED[name]
+    model = from_config(fact["config"])
+    assert (model.parameters, model.growth()) == (fact["parameters"], fact["growth_bf16"])
+    assert fact["source"]
+
+
+def test_cross_layer_attention_shares_every_second_cache():
+    layers = from_config(PUBLISHED["Hunyuan-Large"]["config"]).layers
+    assert layers == (Full(8, 80, 80), Shared()) * 32
+
+
+def test_a_layer_may_have_two_caches():
+    falcon = from_config(PUBLISHED["Falcon-H1-0.5B"]["config"])
+    assert [layer.kind for layer in falcon.layers] == ["full", "recurrent"] * 36
+    longcat = {"model_type": "longcat_flash", "hidden_size": 6144, "num_layers": 28, "num_attention_heads": 64,
+               "vocab_size": 131072, "ffn_hidden_size": 12288, "q_lora_rank": 1536, "kv_lora_rank": 512, "moe_topk": 12,
+               "n_routed_experts": 512, "zero_expert_num": 256, "expert_ffn_hidden_size": 2048}  # fmt: skip
+    model = from_config(longcat)
+    assert model.layers == (Latent(512, 64),) * 56
+    assert model.experts_per_token == 8  # of 12 choices, a third are experts that do nothing (arXiv 2509.01322)
+    assert 560e9 < model.parameters < 562e9 and 27e9 < model.active_parameters < 28e9
 
 
 # ---------------------------------------------------------------- fields, not names
@@ -129,6 +160,33 @@ def test_the_text_part_of_a_multimodal_config():
     assert kv.model("qwen3-vl-8b").parameters - tied.parameters == 151_936 * 4_096
 
 
+def test_what_a_text_part_leaves_out_has_the_default_of_its_own_class():
+    """Qwen2.5-VL's text part has 80 layers by default, Qwen2 has 32."""
+    model = from_config({"model_type": "qwen2_5_vl", "text_config": {"model_type": "qwen2_5_vl_text"}})
+    assert (len(model.layers), model.hidden_size) == (80, 8192)
+    named = from_config({"model_type": "qwen2_5_vl", "text_config": {"vocab_size": 152064}})
+    assert named.layers == model.layers
+
+
+def test_a_text_part_two_objects_deep():
+    inner = {**CONFIGS["qwen3-30b-a3b"], "model_type": "qwen3_omni_moe_text"}
+    inner = {key: value for key, value in inner.items() if key != "max_window_layers"}
+    omni = {"model_type": "qwen3_omni_moe", "thinker_config": {"model_type": "thinker", "text_config": inner}}
+    assert from_config(omni).layers == kv.model("qwen3-30b-a3b").layers
+
+
+def test_a_quantised_checkpoint_has_the_same_weights():
+    quantised = variant(quantization_config={"quant_method": "gptq", "bits": 4})
+    assert from_config(quantised).weights == from_config(LLAMA).weights
+
+
+def test_json_as_python_writes_it():
+    text = json.dumps({**LLAMA, "time_step_limit": [0.0, math.inf], "注": "名", "eps": math.nan})
+    assert "Infinity" in text and "NaN" in text
+    assert from_config(text) == from_config(LLAMA)
+    assert from_config(variant(num_hidden_layers=10_000, vocab_size=10**9)).parameters > 10**12
+
+
 def test_a_path_and_a_text_and_a_dict_are_the_same(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(LLAMA), encoding="utf-8")
@@ -149,10 +207,14 @@ def test_a_path_and_a_text_and_a_dict_are_the_same(tmp_path):
         ({"model_type": "whisper"}, "encoder-decoder"),
         ({**LLAMA, "is_encoder_decoder": True}, "encoder-decoder"),
         ({"model_type": "llama"}, "num_hidden_layers is missing"),
+        ({"model_type": "llama", "text_config": {"hidden_size": 64}}, "model_type must name a model family"),
+        ({"model_type": [], "text_config": {"hidden_size": 64}}, "model_type must name a model family"),
+        ({"text_config": {"text_config": {"text_config": {"text_config": LLAMA}}}}, "more than two objects deep"),
         ({"model_type": "llava", "text_config": "llama"}, "text_config must be an object"),
         ("{", "not valid JSON"),
         ("[1, 2]", "must be a JSON object"),
         ("no/such/file.json", "must be a readable file"),
+        ('{"model_type": "llama", "hidden_size": 64, "hidden_size": 128}', "hidden_size stands twice, with 64 and 128"),
         (b"{}", "must be a dict, a path or JSON text"),
         (None, "must be a dict, a path or JSON text"),
         ({**LLAMA, "num_hidden_layers": -1}, "num_hidden_layers must be a whole number from 1 to 10,000"),
@@ -181,6 +243,28 @@ def test_a_path_and_a_text_and_a_dict_are_the_same(tmp_path):
         ),
         ({**CONFIGS["gpt-oss-20b"], "experts_per_token": 8}, "these fields mean the same and differ"),
         ({**CONFIGS["deepseek-v3"], "kv_lora_rank": None}, "kv_lora_rank must be a whole number"),
+        (
+            {**CONFIGS["deepseek-v3"], "qk_head_dim": 128},
+            "qk_head_dim must be qk_nope_head_dim . qk_rope_head_dim = 192",
+        ),
+        ({**CONFIGS["deepseek-v3"], "layer_types": ["sliding_attention"] * 61}, "layer_types must be without windows"),
+        ({**CONFIGS["deepseek-v2-lite"], "use_mla": False}, "use_mla must be True"),
+        ({**CONFIGS["mixtral-8x7b"], "num_local_experts": 0}, "num_local_experts must be a whole number from 1"),
+        ({**CONFIGS["mistral-7b-v0.1"], "sliding_window": 0}, "sliding_window must be a whole number from 1"),
+        (
+            {**CONFIGS["smollm3-3b"], "use_sliding_window": True, "sliding_window": 64},
+            "use_sliding_window must be False",
+        ),
+        ({**CONFIGS["gpt2"], "add_cross_attention": True}, "add_cross_attention must be left out"),
+        ({**CONFIGS["opt-13b"], "_remove_final_layer_norm": True}, "_remove_final_layer_norm must be False"),
+        ({**CONFIGS["mpt-30b"], "expansion_ratio": 8}, "expansion_ratio must be 4"),
+        (
+            {**PUBLISHED["MiniCPM4-8B"]["config"], "sparse_config": {"kernel_size": 32}},
+            "sparse_config must be left out",
+        ),
+        ({**PUBLISHED["Qwen-7B"]["config"], "no_bias": False}, "no_bias must be True"),
+        ({**PUBLISHED["Step-3"]["config"], "moe_layers_enum": "4,x"}, "moe_layers_enum must be the numbers of layers"),
+        ({**PUBLISHED["Falcon-H1-0.5B"]["config"], "mamba_n_heads": 12}, "mamba_n_heads must be heads x head size"),
         ({**CONFIGS["deepseek-v3"], "moe_layer_freq": 2}, "moe_layer_freq must be 1"),
         ({**CONFIGS["nemotron-3-nano-30b-a3b"], "hybrid_override_pattern": "MEMX"}, "hybrid_override_pattern must be"),
         ({**CONFIGS["deepseek-v4-pro"], "compress_ratios": [4, 128, 7] * 30}, "compress_ratios must be"),
@@ -193,6 +277,7 @@ def test_what_is_not_understood_is_refused_by_name(config, says):
         from_config(config)
 
 
+ALL = {**CONFIGS, **{name: fact["config"] for name, fact in PUBLISHED.items()}}
 HOSTILE = st.one_of(
     st.none(), st.booleans(), st.floats(), st.text(max_size=5), st.integers(-5, 5), st.integers(10**9, 10**30),
     st.lists(st.one_of(st.integers(-2, 9), st.text(max_size=3), st.none(), st.just([]), st.just({})), max_size=4),
@@ -201,10 +286,10 @@ HOSTILE = st.one_of(
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.sampled_from(sorted(CONFIGS)), st.data())
+@given(st.sampled_from(sorted(ALL)), st.data())
 def test_a_mutated_config_gives_a_config_error_or_a_sane_model(name, data):
     """Whatever happens to one or two fields: no crash, no nonsense. What is read exactly is an exact model."""
-    config = copy.deepcopy(CONFIGS[name])
+    config = copy.deepcopy(ALL[name])
     target = config["text_config"] if "text_config" in config and data.draw(st.booleans()) else config
     for field in data.draw(st.lists(st.sampled_from(sorted(target)), min_size=1, max_size=2, unique=True)):
         if data.draw(st.booleans()):
@@ -230,7 +315,10 @@ def test_garbage_is_a_config_error(garbage):
 
 def test_every_family_names_only_fields_and_rules_that_exist():
     """A slip in families.toml (a trait nobody reads) would be silent: every key must appear in the code."""
-    modules = [Path(kv.__file__).parent / f"{name}.py" for name in ("fields", "mixers", "weights", "configs")]
+    modules = [
+        Path(kv.__file__).parent / f"{name}.py"
+        for name in ("fields", "patterns", "mixers", "recurrent", "experts", "weights", "configs")
+    ]
     code = "".join(module.read_text(encoding="utf-8") for module in modules)
     for family, traits in tables()["family"].items():
         for trait in traits:

@@ -23,17 +23,33 @@ NOISE = re.compile(
     r"rescale|residual_in|pretraining|scale_attn|reorder|altup_(coef|active)|use_mamba|associative|scoring|topk_method|"
     r"query_pre_attn|use_bidirectional|softmax_in_fp32|id2label|label2id|problem_type|return_dict|chunk_size_feed"
 )
-KEPT = {"attention_chunk_size", "block_ffn_dim_multiplier", "time_step_rank"}
+KEPT = {"qk_rope_head_dim", "attention_chunk_size", "block_ffn_dim_multiplier", "time_step_rank"}
 
 
-def defaults(model_type: str) -> dict[str, Any]:
-    """Field -> default of one config class, without nested objects and without what does not size a model."""
-    from transformers import PreTrainedConfig
+def config_classes() -> dict[str, Any]:
+    """Model type -> config class: those that transformers registers, and the text parts of multimodal ones."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+    families = tomllib.loads(FAMILIES.read_text(encoding="utf-8"))
+    names = {*families["family"], *families["model_types"]}
+    classes = {name: CONFIG_MAPPING[name] for name in names if name in CONFIG_MAPPING}
+    for outer in list(classes.values()):
+        inner = (getattr(outer, "sub_configs_defaults", None) or {}).get("text_config")
+        if getattr(inner, "model_type", None) in names and hasattr(inner, "__dataclass_fields__"):
+            classes.setdefault(inner.model_type, inner)
+    return {name: classes[name] for name in sorted(classes) if "text_config" not in classes[name].sub_configs}
+
+
+def defaults(config_class: Any) -> dict[str, Any]:
+    """Field -> default of one config class, without nested objects and without what does not size a model."""
+    from transformers import PreTrainedConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     common = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"tie_word_embeddings"}
+    if config_class.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:  # a text part without a head ties nothing
+        common.add("tie_word_embeddings")
     found = {}
-    for field in dataclasses.fields(CONFIG_MAPPING[model_type]):
+    for field in dataclasses.fields(config_class):
         value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         sizes = field.name in KEPT or not NOISE.search(field.name)
         if field.name not in common and sizes and isinstance(value, bool | int | float | str | None):
@@ -42,16 +58,14 @@ def defaults(model_type: str) -> dict[str, Any]:
 
 
 def document() -> dict[str, Any]:
-    """What the file holds: its source, and the defaults of every family that transformers knows."""
+    """What the file holds: its source, and the defaults of every family and text part that transformers knows."""
     import transformers
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     families = tomllib.loads(FAMILIES.read_text(encoding="utf-8"))
-    known = [name for name in sorted(families["family"]) if name in CONFIG_MAPPING]
     return {
         "source": f"huggingface/transformers v{transformers.__version__}, src/transformers/models/*/configuration_*.py",
         "as_of": families["source"]["as_of"].isoformat(),
-        "families": {name: defaults(name) for name in known},
+        "families": {name: defaults(found) for name, found in config_classes().items()},
     }
 
 

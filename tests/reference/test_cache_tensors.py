@@ -64,18 +64,35 @@ ARCHITECTURES = {
     "no attention at all": {"model_type": "mamba2", "num_heads": 4, "head_dim": 32, "state_size": 16, "n_groups": 2},
     "shared cache": {"model_type": "gemma3n_text", "num_key_value_heads": 1, "head_dim": 32, "sliding_window": 16, "layer_types": ALTERNATE, "num_kv_shared_layers": 2, "laurel_rank": 8, "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 101, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 4},
     "shared cache, wide full heads": {"model_type": "gemma4_text", "num_key_value_heads": 1, "head_dim": 32, "global_head_dim": 64, "sliding_window": 16, "layer_types": ALTERNATE, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 101},
+    "windows that the cache ignores": {"model_type": "gpt_neo", "attention_types": [[["global", "local"], 2]], "window_size": 16},
+    "sliding and full, first full": {"model_type": "granite_swa", "num_key_value_heads": 2, "sliding_window": 16},
+    "sliding and full, after a prefix": {"model_type": "cohere2_moe", "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 16, "first_k_dense_replace": 1, "sliding_window_pattern": 2, "num_experts": 4, "num_experts_per_tok": 2},
+    "GQA with an indexer": {"model_type": "minimax_m3_vl_text", "num_key_value_heads": 2, "head_dim": 16, "index_n_heads": 2, "index_head_dim": 32, "index_block_size": 4, "layer_types": ["full_attention", "minimax_m3_sparse"] * 2, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "MLA, two in a layer": {"model_type": "longcat_flash", **MLA, "head_dim": 16, "n_routed_experts": 4, "zero_expert_num": 2, "moe_topk": 2, "expert_ffn_hidden_size": 32, "ffn_hidden_size": 96, "num_layers": 2},
+    "attention beside Mamba-2": {"model_type": "falcon_h1", "num_key_value_heads": 2, "mamba_d_ssm": 128, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16},
+    "attention before Mamba-2": {"model_type": "zamba2", "num_key_value_heads": 2, "n_mamba_heads": 4, "mamba_d_state": 16, "adapter_rank": 8, "layers_block_type": ["mamba", "hybrid"] * 2, "use_mamba_kernels": False},
+    "hybrid, Gated DeltaNet in OLMo": {"model_type": "olmo_hybrid", "num_key_value_heads": 2, **DELTA, "layer_types": ["linear_attention", "full_attention"] * 2},
+    "sliding, full and convolutions": {"model_type": "lfm3", "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 16, "layer_types": ["conv", "sliding_attention", "conv", "full_attention"]},
+    "MoE in two objects": {"model_type": "dbrx", "d_model": 64, "n_layers": 4, "n_heads": 4, "max_seq_len": 256, "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0}, "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2}},
     "MoE": {"model_type": "mixtral", "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
 }  # fmt: skip
 TOKENS = (5, 15, 16, 40)  # before, at and beyond the window of 16
 
 
+OTHER_NAMES = {  # common sizes that an architecture has under another name, or not at all
+    "gpt_bigcode": set(COMMON) - {"vocab_size"},
+    "mamba2": {"num_attention_heads"},
+    "nemotron_h": {"num_hidden_layers"},
+    "longcat_flash": {"num_hidden_layers", "intermediate_size"},
+    "dbrx": set(COMMON) - {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"},
+}
+
+
 def full_config(name: str) -> dict:
     """One architecture's config, with the common sizes where it has no other names for them."""
     own = ARCHITECTURES[name]
-    common = {key: value for key, value in COMMON.items() if own["model_type"] != "gpt_bigcode" or key == "vocab_size"}
-    if own["model_type"] in ("nemotron_h", "mamba2"):
-        common.pop("num_attention_heads" if own["model_type"] == "mamba2" else "num_hidden_layers")
-    return {**common, **own}
+    left_out = OTHER_NAMES.get(own["model_type"], set())
+    return {**{key: value for key, value in COMMON.items() if key not in left_out}, **own}
 
 
 def run(config: dict, tokens: int, cache=None):

@@ -27,29 +27,53 @@ CHOICES: dict[str, list[Any]] = {
 }  # fmt: skip
 # What a family's code needs beyond the common sizes, or does not offer.
 OWN: dict[str, dict[str, Any]] = {
+    "axk1": {"q_lora_rank": 24},
     "bamba": {"attn_layer_indices": [2, 5]},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0}, "tie_word_embeddings": False,
+        "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "cohere2_moe": {"prefix_dense_intermediate_size": 176, "first_k_dense_replace": 2},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "deepseek_v32": {"q_lora_rank": 24},
     "deepseek_v4": {
         "q_lora_rank": 24, "compress_ratios": [128, 128, 4, 128, 4, 0, 4, 128, 0], "num_key_value_heads": 1, "head_dim": 32,
         "n_shared_experts": 1, "tie_word_embeddings": False,
     },
+    "diffllama": {"num_key_value_heads": 2},
+    "falcon_h1": {"mamba_d_ssm": 256, "mamba_rms_norm": True},
     "gemma3n_text": {"layer_types": ["sliding_attention", "full_attention"] * 4},
     "gemma4_text": {"layer_types": ["sliding_attention", "full_attention"] * 4, "global_head_dim": 64},
+    "gemma4_unified_text": {"layer_types": ["sliding_attention", "full_attention"] * 4, "global_head_dim": 64},
     "glm_moe_dsa": {"q_lora_rank": 24},
+    "gpt_neo": {"attention_types": [[["global", "local"], 4]]},
     "granitemoehybrid": {"layer_types": ["mamba", "mamba", "attention", "mamba"] * 2},
+    "helium": {"head_dim": 16},
+    "hyperclovax": {"head_dim": 16},
     "internlm3": {"attention_bias": False, "mlp_bias": False, "bias": True, "qkv_bias": True},
     "jamba": {"attn_layer_period": 4, "attn_layer_offset": 1, "use_mamba_kernels": False},
     "kimi_linear": {"tie_word_embeddings": False, "q_lora_rank": None},
     "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2},
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2},
+    "lfm3": {"layer_types": ["conv", "sliding_attention", "full_attention", "conv"] * 2, "use_attention_gate": True},
+    "longcat_flash": {"q_lora_rank": 24, "zero_expert_num": 3, "ffn_hidden_size": 160, "expert_ffn_hidden_size": 48, "moe_topk": 2},
     "mamba2": {"num_heads": 8, "head_dim": 32},
     "minimax": {"sliding_window": None},
     "mllama_text_model": {"cross_attention_layers": [1, 5], "tie_word_embeddings": False},
+    "minimax_m3_vl_text": {"layer_types": ["full_attention", "minimax_m3_sparse"] * 4},
     "mpt": {"no_bias": True},
+    "olmo_hybrid": {"layer_types": None},
+    "qwen2_moe": {"use_sliding_window": False},
+    "smollm3": {"use_sliding_window": False},
+    "recurrent_gemma": {"lru_width": 128},
     "nemotron_h": {
         "layers_block_type": ["mamba", "moe", "attention", "mlp"] * 2, "mamba_proj_bias": False, "use_bias": False,
         "sliding_window": None, "attention_bias": False, "tie_word_embeddings": False,
+    },
+    "zamba2": {
+        "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "mamba", "mamba", "hybrid", "hybrid"], "n_mamba_heads": 8,
+        "mamba_ngroups": 2, "num_mem_blocks": 2, "adapter_rank": 16, "use_conv_bias": True,
+        "tie_word_embeddings": True,
     },
 }  # fmt: skip
 SWITCHES = (
@@ -64,7 +88,14 @@ SWITCHES = (
     "enable_moe",
     "new_decoder",
     "do_layer",
+    "use_post_norm",
+    "use_sandwich",
+    "use_shared_attention",
+    "rms_norm",
 )
+
+
+FAMILIES = tables()["family"]
 
 
 def variants(family: str, config_class: Any, count: int) -> Iterator[dict[str, Any]]:
@@ -72,7 +103,7 @@ def variants(family: str, config_class: Any, count: int) -> Iterator[dict[str, A
     fields = {field.name for field in dataclasses.fields(config_class)}
     rng = random.Random(family)
     names: dict[str, list[str]] = {name: [name, *others] for name, others in tables()["aliases"].items()}
-    for key, name in tables()["family"][family].get("names", {}).items():
+    for key, name in FAMILIES.get(family, {}).get("names", {}).items():
         names.setdefault(name, [name]).append(key)
     for _ in range(count):
         drawn = {**SIZES, **{name: rng.choice(values) for name, values in CHOICES.items()}}
