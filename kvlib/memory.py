@@ -16,6 +16,8 @@ from typing import Any
 from kvlib.hardware import Accelerator, gpu
 from kvlib.units import GiB, size
 
+_MOST = 10**18  # bytes; no GPU comes near
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -136,9 +138,9 @@ def _bytes(name: str, value: Any, signed: bool = False) -> int:
 
     Graph sizes may be negative: an engine that measures free memory before and after can print that.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
     if not number or (value < 0 and not signed):
-        raise ValueError(f"{name} must be a number of bytes, 0 or more; got {value!r}")
+        raise ValueError(f"{name} must be a number of bytes, 0 or more, below an exabyte; got {value!r}")
     nearest: int = round(value)
     return nearest
 

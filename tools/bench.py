@@ -1,8 +1,9 @@
-"""How quickly the course answers: a moved slider, and `import kvlib`.
+"""How quickly the course answers: a moved slider, a search for cluster plans, and `import kvlib`.
 
     kernel    a panel's redraw inside Python: new numbers, new picture, new sentence (no browser, no transport)
     browser   from a key press on a slider to the changed text, in JupyterLab and Chromium: our receipt panel against
               the same question written with `interact` and inline matplotlib, in alternating blocks of one run
+    plans     cluster plans that `kv.size_cluster` weighs in a second
     import    `import kvlib` against `import numpy`, each time in a fresh process
 
 The table is in milliseconds. Absolute times belong to the machine and its load; the ratios belong to the code.
@@ -25,7 +26,7 @@ from typing import Any
 import lab_server
 from tqdm import tqdm
 
-PARTS = ("kernel", "browser", "import")
+PARTS = ("kernel", "browser", "plans", "import")
 WARM_UP = 3
 OURS = """
 from kvlib.show.panels import ReceiptPanel, TOKENS
@@ -199,6 +200,10 @@ def main() -> None:
             times = key_presses(args.moves, args.blocks)
             print(*report("Key press to new text in JupyterLab", times), sep="\n")
             print(f"  interact takes longer: {ratios(*times.values())}")
+    if "plans" in wanted:
+        from kvlib.cluster import plans_per_second
+
+        print(f"\nCluster plans weighed per second: {plans_per_second(seconds=2):,.0f}")
     if "import" in wanted:
         times = imports(args.imports)
         print(*report("Import in a fresh process", times), sep="\n")
