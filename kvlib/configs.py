@@ -78,7 +78,7 @@ def _max_context(f: Fields) -> int | None:
     for key in f.names["max_position_embeddings"]:
         if f.config.get(key) is not None:
             return f._whole(key, f.config[key], 1)
-    return f.maybe("max_position_embeddings")
+    return f.maybe("max_position_embeddings") if f.nested else None  # a class default says nothing about this model
 
 
 def _experts_per_token(f: Fields, experts: int) -> int:

@@ -8,7 +8,12 @@ from lab_server import notebook
 
 pytestmark = pytest.mark.browser
 
-LESSONS = [("notebooks/00_start_here.ipynb", "panel-receipt"), ("notebooks/01_kv_cache.ipynb", "panel-cache")]
+LESSONS = [
+    ("notebooks/00_start_here.ipynb", "panel-receipt"),
+    ("notebooks/01_kv_cache.ipynb", "panel-cache"),
+    ("notebooks/02_one_gpu.ipynb", "panel-memory"),
+    ("notebooks/03_cluster.ipynb", "panel-cluster"),
+]
 SECONDS = 20  # a whole lesson, from Run All to the last cell
 PANEL = "from kvlib.show.panels import ReceiptPanel\npanel = ReceiptPanel()\npanel"
 
@@ -65,7 +70,7 @@ def test_the_cache_panel_asks_before_it_shows(lab, shelf, snap):
 def test_a_lesson_that_was_not_run_shows_the_stored_table(lab, snap, path, css):
     panel = lab.open(path)
     # Opened for the first time, so not trusted: HTML is cleaned, widgets have no kernel.
-    static = panel.locator(".jp-OutputArea-output", has_text="Run this notebook to move the controls")
+    static = panel.locator(".jp-OutputArea-output", has_text="Run this notebook to move the controls").first
     assert static.locator("table caption").inner_text()
     assert re.search(r"\d GB \(\d.*GiB\)", static.inner_text())
     if css == "panel-receipt":
