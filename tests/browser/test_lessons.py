@@ -13,6 +13,9 @@ LESSONS = [
     ("notebooks/01_kv_cache.ipynb", "panel-cache"),
     ("notebooks/02_one_gpu.ipynb", "panel-memory"),
     ("notebooks/03_cluster.ipynb", "panel-cluster"),
+    ("notebooks/04_speed.ipynb", "panel-roofline"),
+    ("notebooks/05_cost.ipynb", "panel-cost"),
+    ("notebooks/05_cost.ipynb", "panel-sharing"),
 ]
 SECONDS = 20  # a whole lesson, from Run All to the last cell
 PANEL = "from kvlib.show.panels import ReceiptPanel\npanel = ReceiptPanel()\npanel"
