@@ -165,7 +165,7 @@ def roof_picture(peak: float, bandwidth: float, marks: Sequence[Mark], title: st
     drawn.append(_text(_LEFT + (WIDTH - EDGE - _LEFT) / 2, bottom, "FLOPs per byte read from memory", anchor="middle"))
     for mark in marks:
         bottom += 22
-        drawn.append(_badge(EDGE + _RADIUS, bottom - 4.5, mark))
+        drawn.append(_badge(EDGE + _RADIUS, bottom - 4.5, mark, "legend"))
         words = f"{mark.name}: {_figure(mark.intensity)} FLOPs per byte, {rate(mark.speed)}"
         drawn.append(_text(EDGE + 26, bottom, words))
     return picture("".join(drawn), bottom + 12, reading)
@@ -201,14 +201,14 @@ class _Axes:
         return drawn
 
 
-def _badge(x: float, y: float, mark: Mark) -> str:
+def _badge(x: float, y: float, mark: Mark, css: str = "mark") -> str:
     """A round sign with a letter: filled for what is computed, dashed and empty for what was predicted."""
     fill, ink, dash = "none", "currentColor", ' stroke-dasharray="3 2"'
     if not mark.hollow:
         fill, ink = shade(0 if mark.letter == "D" else 1)
         dash = ""
     circle = (
-        f'<circle class="mark" data-letter="{mark.letter}" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="{fill}" '
+        f'<circle class="{css}" data-letter="{mark.letter}" cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="{fill}" '
         f'stroke="currentColor" stroke-width="1.5"{dash}/>'
     )
     return circle + _text(x, round(y + 4.5, 1), mark.letter, anchor="middle", fill=ink, weight=600)
@@ -340,8 +340,8 @@ def verdict(op: Operation, predicted: float) -> str:
     off = predicted / ideal
     much = f"{_figure(max(off, 1 / off))} times too {'high' if off > 1 else 'low'}"
     words = f"{said}at best it is {duration(ideal)}, you are {much}."
-    slip = next((why for wrong, why in _slips(op) if abs(predicted / wrong - 1) <= SLIP), None)
-    return words + (f" It looks as if {slip}." if slip else "")
+    wrong, why = min(_slips(op), key=lambda slip: abs(predicted / slip[0] - 1))
+    return words + (f" It looks as if {why}." if abs(predicted / wrong - 1) <= SLIP else "")
 
 
 def _slips(op: Operation) -> list[tuple[float, str]]:
@@ -351,13 +351,18 @@ def _slips(op: Operation) -> list[tuple[float, str]]:
     one, all_of_them = weights_read(op.model, 1, op.stored), op.model.weight_bytes(op.stored)
     caches = op.read - weights
     every = plural(op.batch, "sequence")
+    whole_model = (
+        "you read every expert: a step reads only those that a token chose"
+        if op.model.experts
+        else "you read the embedding as well: a token looks up one row of it"
+    )
     return [
         (weights / speed, "you forgot the caches: each sequence's is read in every step"),
         (all_of_them / speed, "you read the weights only, and forgot the caches"),
         ((op.batch * one + caches) / speed, f"you read the weights for each of the {every}: one reading serves all"),
         (op.batch * one / speed, f"you read the weights for each of the {every}: one reading serves all"),
         ((one + caches) / speed, "you read the experts of one token: a batch asks for more of them"),
-        ((all_of_them + caches) / speed, "you read every expert: a step reads only those that a token chose"),
+        ((all_of_them + caches) / speed, whole_model),
         ((weights + caches / op.batch) / speed, "you read one sequence's cache, and there are more"),
         (float(op.step.work), "you computed only: the bytes take longer"),
         (op.read / speed, "you read only: computing takes longer"),
