@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from kvlib import catalogue
 from kvlib.hardware import gpu
 from kvlib.model import Model
-from kvlib.show import roofline
+from kvlib.show import measured, roofline
 from kvlib.show.cluster_panel import CARDS
 from kvlib.show.panel import Panel, choice_slider, dropdown, number_field
 from kvlib.show.panels import TOKENS
@@ -29,12 +29,12 @@ PRECISIONS = {
 }
 # One core of a shared server, recorded once: what a reader sees who does not run the page.
 EXAMPLE_OF = "An example, not your machine: one core of an AMD EPYC server, 25 November 2026"
-EXAMPLE = roofline.Measured(
-    bandwidth=20.7e9,
-    peak=95.4e9,
+EXAMPLE = measured.Measured(
+    bandwidth=26.7e9,
+    peak=102e9,
     phases=(
-        roofline.Phase("prefill of 128 tokens", 5_847_384_064, 106_954_752, 0.0997),
-        roofline.Phase("decode of one token", 54_583_296, 107_507_712, 0.00715),
+        measured.Phase("prefill of 128 tokens", 5_847_384_064, 106_954_752, 0.0715),
+        measured.Phase("decode of one token", 54_583_296, 107_507_712, 0.00546),
     ),
 )
 ASK_TO_RUN = "Run this page, and your own machine stands here."
@@ -144,30 +144,30 @@ class MachineView(Panel):
     css = "panel-machine"
 
     def __init__(self, transformer: Transformer, found: Race) -> None:
-        self.found = roofline.Measured.of(transformer.model, found)
+        self.found = measured.Measured.of(transformer.model, found)
         super().__init__({})
 
-    def compute(self, **_values: Any) -> roofline.Measured:
+    def compute(self, **_values: Any) -> measured.Measured:
         """What was measured."""
         return self.found
 
-    def picture(self, result: roofline.Measured) -> str:
+    def picture(self, result: measured.Measured) -> str:
         """The roof of this machine, and the two phases under it."""
-        return roofline.measured_picture(result).svg
+        return measured.measured_picture(result).svg
 
-    def sentence(self, result: roofline.Measured) -> str:
+    def sentence(self, result: measured.Measured) -> str:
         """What was measured, in words."""
-        return roofline.measured_reading(result)
+        return measured.measured_reading(result)
 
-    def table(self, result: roofline.Measured) -> Html:
+    def table(self, result: measured.Measured) -> Html:
         """Measured beside predicted."""
-        return roofline.measured_table(result, "This machine, a moment ago")
+        return measured.measured_table(result, "This machine, a moment ago")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Live: this machine. Stored with the page: the recorded example, the same on every machine."""
         bundle: dict[str, Any] = widgets.VBox._repr_mimebundle_(self, **kwargs) or {}
-        still = roofline.measured_table(EXAMPLE, EXAMPLE_OF)
-        drawn = roofline.measured_picture(EXAMPLE)
+        still = measured.measured_table(EXAMPLE, EXAMPLE_OF)
+        drawn = measured.measured_picture(EXAMPLE)
         bundle["text/html"] = f"{drawn.html}{still.html}\n<p><em>{ASK_TO_RUN}</em></p>"
         bundle["text/plain"] = still.text
         return bundle
