@@ -234,7 +234,8 @@ def _crossing(fixed1: float, variable1: float, fixed2: float, variable2: float) 
     """Share of use from which option 1 costs less; 0 if it always does, infinity if more use never helps."""
     if variable1 < variable2:
         return max(0.0, (fixed1 - fixed2) / (variable2 - variable1))
-    return 0.0 if variable1 == variable2 and fixed1 <= fixed2 else math.inf
+    always = fixed1 <= fixed2 and fixed1 + variable1 <= fixed2 + variable2  # at no use, and at full use
+    return 0.0 if always else math.inf
 
 
 def _counts(input_tokens: int, cached_tokens: int, output_tokens: int) -> dict[str, int]:

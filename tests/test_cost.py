@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kvlib.anchors import anchor, owner
 from kvlib.catalogue import model
 from kvlib.cost import (
+    _crossing,
     break_even,
     cost_per_million,
     joules_per_token,
@@ -265,3 +266,12 @@ def test_a_margin_follows_from_a_markup(revenue, cost):
     assume(gain > -0.99)
     assert margin(revenue, cost) == pytest.approx(gain / (1 + gain), rel=1e-6, abs=1e-6)
     assert margin(revenue, cost) < 1
+
+
+def test_owning_below_a_standing_contract_pays_at_every_use():
+    """1.00 fixed and 0.20 per busy hour never reach 2.00; 1.00 and 1.50 do, and then more use does not help owning."""
+    contract = (2.0, 0.0)
+    assert _crossing(1.0, 0.2, *contract) == 0
+    assert _crossing(1.0, 1.0, *contract) == 0
+    assert _crossing(1.0, 1.5, *contract) == math.inf
+    assert _crossing(2.5, 0.2, *contract) == math.inf
