@@ -16,9 +16,15 @@ LESSONS = [
     ("notebooks/04_speed.ipynb", "panel-roofline"),
     ("notebooks/05_cost.ipynb", "panel-cost"),
     ("notebooks/05_cost.ipynb", "panel-sharing"),
+    ("notebooks/06_context_cache.ipynb", "panel-session"),
 ]
 SECONDS = 20  # a whole lesson, from Run All to the last cell
+MEMORY, MONEY = r"\d [GM]B \(\d.*[GM]iB\)", r"\$\d+\.\d\d"  # what a panel is about, as it must show it
 PANEL = "from kvlib.show.panels import ReceiptPanel\npanel = ReceiptPanel()\npanel"
+
+
+def about(css):
+    return MONEY if css == "panel-session" else MEMORY
 
 
 def reading(picture):
@@ -36,14 +42,14 @@ def test_a_lesson_runs_and_its_panel_follows_the_keyboard(lab, snap, path, css):
     handle = panel.locator(".noUi-handle:visible").last  # the context: the last slider of both panels
     picture = panel.locator("svg[role=img]")
     before, position = reading(picture), handle.get_attribute("aria-valuenow")
-    assert re.search(r"\d GB \(.*GiB\)", before)
+    assert re.search(about(css), before)
     snap(panel, f"{css}-before")
     handle.focus()
     lab.page.keyboard.press("ArrowLeft")
     expect(picture).not_to_have_attribute("aria-label", before)
     assert handle.get_attribute("aria-valuenow") != position
     sentence = panel.get_by_role("status").inner_text()
-    assert re.search(r"\d [GM]B \(", sentence)
+    assert re.search(about(css), sentence)
     snap(panel, f"{css}-after")
 
 
@@ -74,8 +80,9 @@ def test_a_lesson_that_was_not_run_shows_the_stored_table(lab, snap, path, css):
     panel = lab.open(path)
     # Opened for the first time, so not trusted: HTML is cleaned, widgets have no kernel.
     static = panel.locator(".jp-OutputArea-output", has_text="Run this notebook to move the controls").first
-    assert static.locator("table caption").inner_text()
-    assert re.search(r"\d GB \(\d.*GiB\)", static.inner_text())
+    assert static.locator("table caption").first.inner_text()
+    number = r"\d\.\d{4}" if css == "panel-session" else MEMORY
+    assert re.search(number, static.inner_text())
     if css == "panel-receipt":
         assert "$1.70 per H100-hour" in static.inner_text()  # not set as a formula
     assert panel.locator(f".{css}").count() == 0
