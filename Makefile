@@ -81,8 +81,16 @@ lab: $(READER)  ## set up and open the course; ARGS=--no-browser to open the pri
 	$(BIN)/jupyter lab $(ALLOW_ROOT) --config=tools/jupyter_server_config.py --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(START) $(ARGS)
 
 .PHONY: bench
-bench: $(DEV) browser  ## how quick the panels and the import are, as ratios from one run
+bench: $(DEV) browser  ## how quick things are, as ratios from one run; ARGS="kernel import" for parts of the first tool
 	$(BIN)/python tools/bench.py $(ARGS)
+ifeq ($(ARGS),)
+	$(BIN)/python tools/bench_needle.py
+	$(BIN)/python tools/bench_smol.py
+endif
+
+.PHONY: needle
+needle: $(READER)  ## train the model of lesson 07 yourself; ARGS="--scheme rope --seed 3" for another one
+	$(BIN)/python tools/train_needle.py $(ARGS)
 
 # ---------------------------------------------------------------- building and checking
 

@@ -56,6 +56,7 @@ _HOME = {
     "show.cluster_panel": ["ClusterPanel"],
     "public_logs": ["log_text", "startup", "startups"],
     "show.memory_panels": ["LogPanel", "MemoryPanel"],
+    "show.needle_panel": ["NeedlePanel"],
     "show.panels": ["CachePanel", "ReceiptPanel"],
     "show.receipt": ["Receipt", "receipt"],
     "facts": ["article_claims", "article_ranges", "lessons", "published"],
@@ -76,6 +77,8 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name == "lab":
+        return import_module("kvlib.lab")
     if name not in _PUBLIC:
         raise AttributeError(f"kvlib has no {name!r}; it has {', '.join(__all__)}")
     value = getattr(import_module(f"kvlib.{_PUBLIC[name]}"), name)

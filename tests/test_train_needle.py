@@ -4,11 +4,12 @@ from random import Random
 
 import numpy as np
 import pytest
-from needle_network import SCHEMES, first_weights, loss_and_gradients
+from needle_network import first_weights, loss_and_gradients
 from needle_sequences import STAGES, batch, sequence
 from train_needle import Training
 
 from kvlib.lab.sentences import VALUE_AT
+from kvlib.lab.tinylm import SCHEMES
 from kvlib.lab.words import VALUES, decode
 
 

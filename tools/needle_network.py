@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvlib.lab.words import WORDS
+from kvlib.lab.tinylm import SLOPES
+from kvlib.lab.tinyweights import HEAD_DIM as HEAD
+from kvlib.lab.tinyweights import HEADS, MLP, VOCABULARY, WIDTH, WINDOW
 
 Array = NDArray[Any]
 Back = Callable[[Array], tuple[Array, ...]]
 
-WIDTH, HEADS, HEAD, WINDOW, HIDDEN = 64, 4, 16, 16, 256
 EPS = 1e-6
-SCHEMES = ("nope", "alibi", "rope")
-SLOPES = np.array([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8])
 
 
 def first_weights(seed: int) -> dict[str, Array]:
@@ -32,7 +31,7 @@ def first_weights(seed: int) -> dict[str, Array]:
     distance belongs to one head (a comb), so the three key words are collected from the first step on.
     """
     rng = np.random.default_rng(seed)
-    w: dict[str, Array] = {"embedding": rng.normal(size=(len(WORDS), WIDTH))}
+    w: dict[str, Array] = {"embedding": rng.normal(size=(VOCABULARY, WIDTH))}
     w["head"] = 0.3 * w["embedding"] / math.sqrt(WIDTH)
     w["local_bias"] = rng.normal(size=(HEADS, WINDOW)) * 0.2
     w["local_bias"] += 3.0 * (np.arange(WINDOW) % HEADS == np.arange(HEADS)[:, None])
@@ -40,8 +39,8 @@ def first_weights(seed: int) -> dict[str, Array]:
     for i in range(2):
         for name in "qkvo":
             w[f"{name}{i}"] = rng.normal(size=(WIDTH, WIDTH)) / 8
-        w[f"up{i}"] = rng.normal(size=(HIDDEN, WIDTH)) / 8
-        w[f"down{i}"] = rng.normal(size=(WIDTH, HIDDEN)) * 0.025
+        w[f"up{i}"] = rng.normal(size=(MLP, WIDTH)) / 8
+        w[f"down{i}"] = rng.normal(size=(WIDTH, MLP)) * 0.025
         w[f"attention_gain{i}"] = w[f"mlp_gain{i}"] = np.ones(WIDTH)
     w["k1"], w["o1"] = w["q1"], w["v1"].T
     return {name: value.astype(np.float32) for name, value in w.items()}

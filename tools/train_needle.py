@@ -1,15 +1,8 @@
-"""Train the needle model in numpy: `train_needle.py train --scheme nope --seed 0`, a few minutes on one core.
+"""Train the needle model in numpy: `train_needle.py --scheme nope --seed 0`, a few minutes on one core.
 
 The result depends on the scheme, the seed and the number of steps, never on the clock: every step draws its batch from
-a generator seeded by (seed, step), so a run that was interrupted goes on from its checkpoint to the same weights.
-
-    train     one seed, with a checkpoint every 100 steps
-    score     accuracy of trained seeds on the reporting contexts, into kvlib/data/needle/runs.json
-    ship      copy the seed that the rule picks, as fp16, with its checksum and its golden answers
-
-The rule, written down before any seed was trained: of the five seeds of a scheme ship the one with the median effective
-length on haystacks of facts alone (the last tested length with 85 % of the accuracy at 64 tokens); of several, the one
-with the median accuracy at 4,096 tokens, the lower middle one if they are even in number. No seed is left out.
+a generator seeded by (seed, step). A checkpoint is written every 100 steps, and a run that was interrupted goes on from
+it to the same weights. `ship_needle.py` scores the trained seeds and picks the one that the course uses.
 """
 
 from __future__ import annotations
@@ -24,9 +17,11 @@ from random import Random
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two seeds side by side are faster than one on two cores
 
 import numpy as np
-from needle_network import SCHEMES, Array, backpropagate, first_weights, loss_and_gradients
+from needle_network import Array, backpropagate, first_weights, loss_and_gradients
 from needle_sequences import STAGES, batch
 from tqdm import tqdm
+
+from kvlib.lab.tinylm import SCHEMES
 
 __all__ = ["Training", "loss_and_gradients", "train"]
 
@@ -119,12 +114,10 @@ def train(scheme: str, seed: int, steps: int, folder: Path) -> Training:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("train", help="train one seed")
-    command.add_argument("--scheme", choices=SCHEMES, default="nope")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--steps", type=int, default=1600)
-    command.add_argument("--folder", type=Path, default=Path("build/needle"), help="where checkpoints lie")
+    parser.add_argument("--scheme", choices=SCHEMES, default="nope")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--folder", type=Path, default=Path("build/needle"), help="where checkpoints lie")
     args = parser.parse_args()
     train(args.scheme, args.seed, args.steps, args.folder)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from random import Random
 
 import numpy as np
@@ -62,8 +62,8 @@ class Haystack:
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
         """First token of each sentence, and the first after it."""
-        ends = list(accumulate(len(sentence.ids) for sentence in self.sentences))
-        return tuple(zip([0, *ends[:-1]], ends, strict=True))
+        ends = [0, *accumulate(len(sentence.ids) for sentence in self.sentences)]
+        return tuple(pairwise(ends))
 
     def prompt(self, question: int = 0) -> NDArray[np.int64]:
         """What the model reads: the sentences, then one question. Shape (tokens,)."""

@@ -102,6 +102,36 @@ def test_a_stored_widget_that_lost_its_kernel_shows_the_table(lab, shelf):
     assert "$1.70 per H100-hour" in panel.locator(".jp-OutputArea-output table").inner_text()
 
 
+def test_sentences_can_be_deleted(lab, shelf, snap):
+    from playwright.sync_api import expect
+
+    source = "from kvlib.show.needle_panel import NeedlePanel\npanel = NeedlePanel()\npanel"
+    nbformat.write(notebook(source), shelf / "needle.ipynb")
+    lab.open("needle.ipynb")
+    lab.run_all()
+    assert lab.cell_errors() == []
+    panel = lab.panel.locator(".panel-needle")
+    status, text = panel.get_by_role("status"), panel.locator("div[role=group][aria-label]")
+    expect(status).to_contain_text("then press Reveal")
+    expect(panel.locator(".widget-toggle-button").first).to_be_disabled()
+    field = panel.locator("input[type=number]")
+    field.fill("50")
+    field.press("Tab")
+    panel.get_by_role("button", name="Reveal").press("Enter")
+    expect(status).to_contain_text("You predicted 50 %")
+    expect(text.locator("del[data-sentence]")).to_have_count(1)
+    before = status.inner_text()
+    needle = panel.locator(".widget-toggle-button", has_text="needle:")
+    needle.focus()
+    lab.page.keyboard.press("Space")
+    expect(status).to_contain_text("The needle")
+    expect(status).to_contain_text("wrong")
+    expect(needle).to_contain_text("deleted")
+    snap(panel, "needle-gone")
+    panel.get_by_role("button", name="Undo").press("Enter")
+    expect(status).to_have_text(before)
+
+
 def test_a_learner_page_opens_and_says_what_is_not_done(lab, snap):
     panel = lab.open("exercises/01_kv_cache.ipynb")
     assert lab.run_all() < SECONDS
