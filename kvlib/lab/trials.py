@@ -108,8 +108,8 @@ def measure(
         Records as `summary` makes them, with arm, way and tokens.
 
     Raises:
-        ValueError: as `needle.haystack`, or if trials is not 1 or more, or there are no arms, lengths or ways, or two
-            of them are the same.
+        ValueError: as `needle.haystack`, or if trials is not 1 or more or leaves a length out, or there are no arms,
+            lengths or ways, or two of them are the same.
     """
     found = run(model, arms, lengths, ways, trials=trials, seeds=seeds, executor=executor, progress=progress)
     return [
@@ -156,11 +156,21 @@ def tasks(
     """The work cut into pieces of whole batches, whoever does it: so the results cannot depend on that."""
     for arm in arms:
         for tokens in lengths:
-            many = TRIALS.get(tokens, 30) if trials is None else trials if isinstance(trials, int) else trials[tokens]
+            many = _many(trials, tokens)
             batch = max(1, _BATCH // whole("lengths", tokens, 1))
             step = batch * max(1, _TASK // (batch * tokens))
             for start in range(0, whole("trials", many, 1), step):
                 yield Task(model, arm, ways, tokens, seeds, range(start, min(start + step, many)))
+
+
+def _many(trials: int | Mapping[int, int] | None, tokens: int) -> int:
+    if trials is None:
+        return TRIALS.get(tokens, 30)
+    if not isinstance(trials, Mapping):
+        return trials
+    if tokens not in trials:
+        raise ValueError(f"trials must name a number for each length; {tokens} is not in {dict(trials)!r}")
+    return trials[tokens]
 
 
 def each(

@@ -180,7 +180,9 @@ def test_what_cannot_be_measured_is_refused(arms, lengths, ways, message):
         measure(LastValue(), arms, lengths, ways, trials=1)
 
 
-def test_trials_must_be_one_or_more():
+def test_trials_must_be_one_or_more_for_every_length():
+    with pytest.raises(ValueError, match="trials must name a number for each length; 128 is not in"):
+        measure(LastValue(), [PLAIN], [64, 128], trials={64: 2})
     with pytest.raises(ValueError, match="trials must be a whole number, 1 or more; got 0"):
         measure(LastValue(), [PLAIN], [64], trials=0)
 

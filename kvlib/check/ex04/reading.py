@@ -116,7 +116,7 @@ EXPERT_BYTES = Question(
     ),
 )
 
-# ---------------------------------------------------------------- exercise 8: users in time
+# ---------------------------------------------------------------- exercise 7: users in time
 
 
 def _service(label: str, weights_gib: int, cache_mib: int, bandwidth_gb: int, step_ms: int) -> Case:
