@@ -132,6 +132,15 @@ def test_sentences_can_be_deleted(lab, shelf, snap):
     expect(status).to_have_text(before)
 
 
+def test_the_needle_lesson_runs_within_a_minute(lab, snap):
+    lab.open("notebooks/07_context_drift.ipynb")
+    assert lab.run_all(timeout=240) < 60
+    assert lab.cell_errors() == []
+    panel = lab.panel.locator(".panel-needle").first
+    assert "then press Reveal" in panel.get_by_role("status").inner_text()
+    snap(panel, "needle-lesson")
+
+
 def test_a_learner_page_opens_and_says_what_is_not_done(lab, snap):
     panel = lab.open("exercises/01_kv_cache.ipynb")
     assert lab.run_all() < SECONDS
