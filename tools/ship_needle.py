@@ -82,7 +82,8 @@ def as_shipped(training: Training, path: Path) -> TinyLM:
 
 def score(folder: Path) -> None:
     """Score what has no score yet, and write runs.json anew after each."""
-    known: list[Run] = json.loads(RUNS.read_text(encoding="utf-8"))["runs"] if RUNS.exists() else []
+    before = json.loads(RUNS.read_text(encoding="utf-8")) if RUNS.exists() else {"runs": [], "shipped": {}}
+    known: list[Run] = before["runs"]
     done = {(run["scheme"], run["steps"], run["seed"]) for run in known}
     for path in tqdm(sorted(folder.glob("*-*-*.npz")), unit="run"):
         training = Training.load(path)
@@ -94,7 +95,7 @@ def score(folder: Path) -> None:
             dict(zip(("scheme", "steps", "seed"), name, strict=True)) | {"log": training.log[4::5]} | score_run(model)
         )
         known.sort(key=lambda run: (SCHEMES.index(run["scheme"]), run["steps"], run["seed"]))
-        write_runs(known, {})
+        write_runs(known, before["shipped"])
 
 
 def write_runs(runs: Sequence[Run], shipped: Mapping[str, int]) -> None:

@@ -74,7 +74,7 @@ def _fee(row: Record, x: Callable[[float], float], y: float, left: float) -> str
     mean, low, high, median = (x(row[key]) for key in ("mean", "low", "high", "median"))
     look = 'stroke="currentColor" stroke-width="2"'
     return (
-        f'<rect class="price" data-kind="{escape(row["kind"])}" data-price="{row["mean"]:.6g}" x="{left}" y="{y}" '
+        f'<rect class="price" data-kind="{escape(row["kind"])}" data-price="{row["mean"]:.3g}" x="{left}" y="{y}" '
         f'width="{max(1.0, mean - left):.1f}" height="20" fill="{shade(5)[0]}"/>'
         f'<path class="interval" d="M{low:.1f} {y + 10}H{high:.1f}" {look}/>'
         f'<path class="median" d="M{median:.1f} {y - 2}v24" {look} stroke-dasharray="3 2"/>'

@@ -235,7 +235,7 @@ def _banded(frame: Frame, name: str, rows: Sequence[Record], index: int, x: str)
 
 
 def _point(frame: Frame, row: Record, x: str, y: str, index: int) -> str:
-    data = f'data-x="{row[x]:g}" data-y="{row[y]:.6g}"'
+    data = f'data-x="{row[x]:g}" data-y="{row[y]:.3g}"'
     return dot(frame.px(row[x]), frame.py(row[y]), index, data)
 
 
