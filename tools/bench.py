@@ -86,21 +86,47 @@ APPROACHES = {
 
 def kernel_redraws(moves: int) -> dict[str, list[float]]:
     """Milliseconds of `moves` redraws of each panel, after a warm-up; the values come in a fixed random order."""
+    from kvlib.show.cost_panels import CostPanel, SharingPanel
     from kvlib.show.panels import TOKENS, CachePanel, ReceiptPanel
+    from kvlib.show.session_bills import session_rows
+    from kvlib.show.session_panel import DOCUMENTS, SessionPanel
 
-    cache = CachePanel()
-    cache.prediction.value = 4.3
-    cache.reveal()
+    moved = {
+        "receipt": (ReceiptPanel(), "tokens", TOKENS),
+        "cache": (CachePanel(), "tokens", TOKENS),
+        "cost": (panel := CostPanel(), "card_usd", [value for _, value in panel.controls["card_usd"].options]),
+        "sharing": (panel := SharingPanel(), "users", [value for _, value in panel.controls["users"].options]),
+        "session": (SessionPanel(questions=50), "document", DOCUMENTS),
+    }
     times: dict[str, list[float]] = {}
-    for name, panel in (("receipt panel", ReceiptPanel()), ("cache panel", cache)):
+    for name, (panel, control, values) in moved.items():
+        if hasattr(panel, "prediction"):
+            panel.prediction.value = 4.3
+            panel.reveal()
         chance, taken = random.Random(0), []
-        for _ in tqdm(range(moves + 20), desc=f"kernel, {name}", leave=False):
-            value = chance.choice([tokens for tokens in TOKENS if tokens != panel.tokens.value])
+        for _ in tqdm(range(moves + 20), desc=f"kernel, {name} panel", leave=False):
+            value = chance.choice([value for value in values if value != panel.controls[control].value])
+            session_rows.cache_clear()  # bills that nothing remembers yet
             start = time.perf_counter()
-            panel.tokens.value = value
+            panel.controls[control].value = value
             taken.append(1000 * (time.perf_counter() - start))
-        times[name] = taken[20:]
-    return times
+        times[f"{name} panel"] = taken[20:]
+    return times | {"needle panel": needle_redraws(moves)}
+
+
+def needle_redraws(moves: int) -> list[float]:
+    """Milliseconds until the needle panel has read its 2,048 tokens again, less one sentence or with it back."""
+    from kvlib.show.needle_panel import NeedlePanel
+
+    panel = NeedlePanel(tokens=2048)
+    panel.prediction.value = 50
+    panel.button.click()
+    taken = []
+    for turn in range(moves + 20):
+        start = time.perf_counter()
+        panel.buttons[1 + turn // 2 % 10].value ^= True
+        taken.append(1000 * (time.perf_counter() - start))
+    return taken[20:]
 
 
 def key_presses(moves: int, blocks: int) -> dict[str, list[float]]:

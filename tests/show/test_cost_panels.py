@@ -1,6 +1,5 @@
 import math
 import re
-import time
 from html import unescape
 from xml.etree import ElementTree
 
@@ -405,19 +404,6 @@ def test_the_sharing_panel_follows_every_control(sharing):
         sharing.controls[control].value = value
         assert label(sharing.svg.value) != before, control
     assert sharing.result == ride(1_000, SEVENTY_B, 60, 2, 265)
-
-
-@pytest.mark.parametrize(("kind", "slow"), [(CostPanel, "card_usd"), (SharingPanel, "users")])
-def test_a_move_stays_quick(kind, slow):
-    panel = kind()
-    panel.prediction.value = 1
-    panel.button.click()
-    times = []
-    for _, value in panel.controls[slow].options:
-        began = time.perf_counter()
-        panel.controls[slow].value = value
-        times.append(time.perf_counter() - began)
-    assert sorted(times)[len(times) // 2] < 0.2  # 0.04 s on a quiet machine
 
 
 @pytest.mark.parametrize("kind", [CostPanel, SharingPanel])

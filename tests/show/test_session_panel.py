@@ -1,6 +1,5 @@
 import math
 import re
-import time
 from decimal import Decimal
 from html import unescape
 from itertools import pairwise
@@ -13,7 +12,7 @@ from traitlets import TraitError
 import kvlib as kv
 from kvlib.show import session_bills
 from kvlib.show.session_bills import ANSWER, KINDS, MODELS, MOST, QUESTION, Session, session_rows, titles
-from kvlib.show.session_panel import DOCUMENTS, LIVES, PAUSES, SessionPanel, session_picture
+from kvlib.show.session_panel import LIVES, PAUSES, SessionPanel, session_picture
 from kvlib.show.session_words import (
     asked,
     duration,
@@ -456,20 +455,6 @@ def test_a_panel_refuses_what_it_does_not_offer(panel):
         if name not in ("provider", "stamp"):
             with pytest.raises(TraitError):
                 control.value = 10**9
-
-
-def test_a_move_stays_quick(panel):
-    """50 questions, and bills that nothing remembers yet."""
-    panel.questions.value = MOST
-    session_rows.cache_clear()
-    times = []
-    for pause in (60, 2_700):
-        for document in DOCUMENTS:
-            panel.pause.value = pause
-            began = time.perf_counter()
-            panel.document.value = document
-            times.append(time.perf_counter() - began)
-    assert sorted(times)[len(times) // 2] < 0.2  # 0.03 s on a quiet machine
 
 
 def test_the_table_is_there_without_a_kernel_or_a_button():
