@@ -65,15 +65,23 @@ def number_in(value: Any) -> Attempt:
     return Attempt(number, plain(number))
 
 
-def common_factor(pairs: Sequence[tuple[Any, int]]) -> str | None:
+def common_factor(pairs: Sequence[tuple[Any, Any]]) -> str | None:
     """The factor between the numbers of every pair, in words, if there are several pairs and it is the same."""
     if len(pairs) < 2 or any(number is None or not truth for number, truth in pairs):
         return None
-    factors = {Fraction(number) / truth for number, truth in pairs}
+    factors = {_factor(number, truth) for number, truth in pairs}
     factor = factors.pop()
     if factors or not factor or max(factor.numerator, factor.denominator) > 10_000:
         return None
     return f"{factor.numerator:,} times" if factor.denominator == 1 else f"{factor} of"
+
+
+def _factor(number: Any, truth: Any) -> Fraction:
+    """number / truth; where one of them is a float, without the last digits that rounding made."""
+    exact = Fraction(number) / Fraction(truth)
+    simple = exact.limit_denominator(1_000)
+    rounded = isinstance(number, float) or isinstance(truth, float)
+    return simple if rounded and abs(simple - exact) <= abs(exact) / 10**9 else exact
 
 
 def plain(number: Any) -> str:

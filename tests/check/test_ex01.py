@@ -3,25 +3,19 @@
 The wrong answers stand here once more, written apart from the checks, so that a slip in a check shows.
 """
 
-import inspect
-import itertools
-import re
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import kvlib as kv
-from kvlib import check
 from kvlib.check import ex01
-from kvlib.check.base import Question
 from kvlib.check.ex01 import counted, designs, layouts, plain
 from kvlib.model import Full, Latent, Model, Sliding
+from tests.check import exercise_pages as pages
 
 GiB, GB = 2**30, 10**9
-QUESTIONS = {question.name: question for module in (plain, layouts) for question in vars(module).values()
-             if isinstance(question, Question)}  # fmt: skip
+QUESTIONS = pages.questions(ex01)
 
 
 def heads_of(config):
@@ -142,36 +136,21 @@ ALSO_WRONG = [
         lambda c, t, b: 4 * c["num_hidden_layers"] * heads_of(c)[0] * heads_of(c)[2] * t * b,
     ),
 ]
-EVERY_WRONG = [(name, mistake, f) for name, wrong in WRONG.items() for mistake, f in wrong.items()] + ALSO_WRONG
+EVERY_WRONG = pages.every_mistake(WRONG, ALSO_WRONG)
 SOLVED = {"layers": 20, "kv_heads": 2, "head_dim": 256, "full_every": 4, "window": 1_024, "bits": 8}
-BROKEN = designs.LLAMA_2_7B | {"kv_heads": 4}
 
 
 def run(name, function):
-    return getattr(check.ex01, name)(function)
-
-
-def returning(value):
-    return lambda *inputs: value
+    return getattr(ex01, name)(function)
 
 
 # ---------------------------------------------------------------- right answers
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "form",
-    [int, float, np.int64, np.float64, np.array, lambda n: np.array([n]), Fraction, Decimal, lambda n: n * (1 + 1e-14)],
-    ids=["int", "float", "int64", "float64", "0-d array", "array of one", "Fraction", "Decimal", "rounding error"],
-)
+@pages.in_each_form(*pages.WHOLE_FORMS, "array of one")
 def test_a_right_answer_passes_in_any_form(name, form):
-    result = run(name, lambda *inputs: form(RIGHT[name](*inputs)))
-    assert result.ok, result
-    assert bool(result)
-    assert result.done
-    assert result.mistake is None
-    assert repr(result).startswith(f"{name}: right, {len(result.lines) - 1} of {len(result.lines) - 1} cases\n")
-    assert all(line.startswith("  right  ") for line in result.lines[1:])
+    pages.assert_right(run(name, lambda *inputs: form(RIGHT[name](*inputs))), name)
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -248,17 +227,9 @@ def test_the_chats_really_fit_and_one_more_would_not(case):
 # ---------------------------------------------------------------- mistakes are named
 
 
-@pytest.mark.parametrize(("name", "mistake", "function"), EVERY_WRONG, ids=[f"{n}-{m}" for n, m, _ in EVERY_WRONG])
+@pages.for_each_mistake(EVERY_WRONG)
 def test_a_usual_mistake_is_caught_and_named(name, mistake, function):
-    result = run(name, function)
-    assert not result.ok
-    assert result.mistake == mistake
-    slip = next(slip for slip in QUESTIONS[name].slips if slip.name == mistake)
-    wrong = [line for line in result.lines if line.startswith("  wrong  ")]
-    says = [slip.says.split("{")[0] for slip in QUESTIONS[name].slips if slip.name == mistake]
-    assert wrong
-    assert all(any(start in line for start in says) for line in wrong), (slip, wrong)
-    assert "{" not in repr(result)
+    pages.assert_named(run(name, function), QUESTIONS[name], mistake)
 
 
 def test_no_listed_mistake_goes_without_a_wrong_answer():
@@ -267,10 +238,7 @@ def test_no_listed_mistake_goes_without_a_wrong_answer():
 
 
 def test_different_mistakes_give_different_answers_somewhere():
-    for name, question in QUESTIONS.items():
-        answers = {m: [f(*c.inputs.values()) for c in question.cases] for m, f in WRONG[name].items()}
-        for one, other in itertools.combinations(answers, 2):
-            assert answers[one] != answers[other], (name, one, other)
+    pages.assert_answers_differ(QUESTIONS, RIGHT, WRONG)
 
 
 def test_a_line_shows_the_answer_the_truth_and_the_reason():
@@ -306,74 +274,7 @@ def test_a_mixture_of_mistakes_names_them_case_by_case():
     assert "these are numbers; each of them takes 4 bits" in result.lines[5]
 
 
-# ---------------------------------------------------------------- stubs, odd answers, exceptions
-
-
-EVERY_NAME = [*RIGHT, "broken_rule", "million_tokens"]
-
-
-@pytest.mark.parametrize("name", EVERY_NAME)
-def test_a_stub_is_not_done_yet(name):
-    def stub(*inputs):
-        raise NotImplementedError("write this part, then run the cell again")
-
-    result = run(name, stub)
-    assert repr(result) == f"{name}: not done yet"
-    assert (result.ok, result.done, result.mistake) == (False, False, None)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (None, "your function returned None: is a `return` missing?"),
-        ("131072", "your function returned the text '131072': return the bare number, without a unit"),
-        ("128 KiB", "your function returned the text '128 KiB': return the bare number, without a unit"),
-        (True, "your function returned True, of type bool: return one number"),
-        (np.True_, "your function returned True, of type bool: return one number"),
-        (float("nan"), "your function returned nan, which is not a number"),
-        (np.float32("nan"), "your function returned nan, which is not a number"),
-        (Decimal("NaN"), "your function returned nan, which is not a number"),
-        (float("inf"), "your function returned inf, which is infinite"),
-        (float("-inf"), "your function returned -inf, which is infinite"),
-        (-5, "your function returned -5: a count is never below zero"),
-        (-0.5, "your function returned -0.5: a count is never below zero"),
-        (3j, "your function returned 3j, of type complex: return one number"),
-        ([131_072], "your function returned [131072], of type list: return one number"),
-        (np.array([1, 2]), "your function returned array([1, 2]), of type ndarray: return one number"),
-        ({}, "your function returned {}, of type dict: return one number"),
-        (object(), "your function returned <object object>, of type object: return one number"),
-    ],
-    ids=lambda value: None if type(value) is object else repr(value),  # an address would differ between workers
-)
-def test_an_odd_answer_is_explained(name, value, says):
-    result = run(name, returning(value))
-    assert (result.ok, result.done, result.mistake) == (False, True, None)
-    assert result.lines[1:] == (f"  wrong  every case: {says}",)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_answers_of_any_size_are_shown(name):
-    for value in (10**5_000, 1e300, 0, 0.25, 1e-300, Fraction(10**400, 3)):
-        result = run(name, returning(value))
-        assert not result.ok
-        assert all(len(line) < 400 for line in result.lines)
-    assert "a number of more than 21 digits" in repr(run(name, returning(10**5_000)))
-
-
-@pytest.mark.parametrize("name", EVERY_NAME)
-def test_an_exception_is_reported_kindly(name):
-    def divides(*inputs):
-        return 1 / 0
-
-    def points_at_itself(*inputs):
-        raise RuntimeError(f"lost {divides}\n  twice")
-
-    assert "your function stopped with ZeroDivisionError: division by zero" in repr(run(name, divides))
-    text = repr(run(name, points_at_itself))
-    assert "your function stopped with RuntimeError: lost <function" in text
-    assert "0x" not in text
-    assert "\n  twice" not in text
+# ---------------------------------------------------------------- exceptions
 
 
 def test_an_exception_on_one_model_names_the_model():
@@ -390,16 +291,6 @@ def test_a_learners_interrupt_gets_through():
 
     with pytest.raises(KeyboardInterrupt):
         run("bytes_per_token", interrupted)
-
-
-@pytest.mark.parametrize("name", EVERY_NAME)
-@pytest.mark.parametrize("value", [None, 131_072, "bytes_per_token", {}])
-def test_something_that_is_no_function_is_explained(name, value):
-    result = run(name, value)
-    assert not result.ok
-    assert result.lines[1] == (
-        f"  wrong  pass your function itself to the check, without parentheses or quotes; it got {value!r}"
-    )
 
 
 # ---------------------------------------------------------------- the two designs
@@ -434,7 +325,7 @@ def test_the_target_is_the_least_that_the_rules_allow():
 
 def test_the_solved_design_passes_in_any_form():
     for form in (int, float, np.int64, Fraction):
-        result = check.ex01.million_tokens(lambda form=form: {key: form(value) for key, value in SOLVED.items()})
+        result = ex01.million_tokens(lambda form=form: {key: form(value) for key, value in SOLVED.items()})
         assert result.ok, result
     assert repr(result).startswith("million_tokens: right, 8 of 8 rules\n")
     assert result.lines[-1] == "  right  1,000,000 tokens take at most 5,135,728,640 bytes"
@@ -458,18 +349,12 @@ def test_the_solved_design_passes_in_any_form():
     ],
 )
 def test_a_design_that_breaks_a_rule_is_told_which(change, mistake, says):
-    result = check.ex01.million_tokens(lambda: SOLVED | change)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
-    assert all(line.startswith("  right  ") for line in result.lines[1:-1])
+    pages.assert_told(ex01.million_tokens, SOLVED | change, mistake, says)
 
 
 @pytest.mark.parametrize("change", [{"kv_heads": 4}, {"kv_heads": 2}, {"kv_heads": 1}, {"head_dim": 16}])
 def test_the_rule_of_thumb_can_be_broken_in_several_ways(change):
-    result = check.ex01.broken_rule(lambda: designs.LLAMA_2_7B | change)
-    assert result.ok, result
-    assert result.lines[0] == "broken_rule: right, 3 of 3 rules"
+    pages.assert_passes(ex01.broken_rule, designs.LLAMA_2_7B | change, rules=3)
 
 
 @pytest.mark.parametrize(
@@ -489,63 +374,23 @@ def test_the_rule_of_thumb_can_be_broken_in_several_ways(change):
     ],
 )
 def test_a_rule_that_is_not_broken_is_explained(change, mistake, says):
-    result = check.ex01.broken_rule(lambda: designs.LLAMA_2_7B | change)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
-
-
-@pytest.mark.parametrize(("name", "good"), [("million_tokens", SOLVED), ("broken_rule", BROKEN)])
-def test_a_design_in_a_bad_form_is_explained(name, good):
-    assert "your function returned None" in run(name, returning(None)).lines[1]
-    for value in ([1], "layers", 7, {"layers": 20}, good | {"more": 1}):
-        assert f"return a dict with the keys {', '.join(good)}" in run(name, returning(value)).lines[1]
-    for bad in (0, -1, 1.5, None, "8", float("nan"), float("inf"), 10**30, True, [2]):
-        line = run(name, returning(good | {"kv_heads": bad})).lines[1]
-        assert line.startswith("  wrong  kv_heads must be a whole number from 1 to ")
+    pages.assert_told(ex01.broken_rule, designs.LLAMA_2_7B | change, mistake, says)
 
 
 # ---------------------------------------------------------------- what a notebook shows
 
 
 def every_result():
-    for name, function in RIGHT.items():
-        yield run(name, function)
-    for name, _, function in EVERY_WRONG:
-        yield run(name, function)
+    yield from pages.all_answers(run, RIGHT, EVERY_WRONG)
     for change in ({}, {"bits": 16}, {"full_every": 6, "bits": 16}, {"window": 900_000}, {"layers": 3}):
-        yield check.ex01.million_tokens(lambda change=change: SOLVED | change)
+        yield ex01.million_tokens(lambda change=change: SOLVED | change)
     for change in ({}, {"kv_heads": 4}, {"kv_heads": 8}):
-        yield check.ex01.broken_rule(lambda change=change: designs.LLAMA_2_7B | change)
+        yield ex01.broken_rule(lambda change=change: designs.LLAMA_2_7B | change)
 
 
-@pytest.fixture(scope="module")
-def results():
-    return list(every_result())
+def test_results_are_short_deterministic_text_without_code_of_the_answer():
+    pages.assert_short_text_without_code(every_result, r"\.get\(", r"\bor\b [a-z_]+\[")
 
 
-def test_no_check_shows_code_of_the_answer(results):
-    fragments = [r"\w \* \w", r"\w\*\w", "//", "lambda", r"\bdef ", "min\\(", r"\.get\(", r"\bor\b [a-z_]+\["]
-    for result in results:
-        assert not re.search("|".join(fragments), repr(result)), result
-        assert "'kv_heads': 2" not in repr(result)
-
-
-def test_results_are_text_and_the_same_every_time(results):
-    shown = list(map(repr, results))
-    assert shown == list(map(repr, every_result()))
-    for text in shown:
-        assert "0x" not in text
-        assert all(len(line) <= 200 for line in text.splitlines()), text
-    assert not any(hasattr(check.base.Result, method) for method in ("_repr_html_", "_repr_mimebundle_"))
-
-
-def test_every_check_says_which_exercise_and_which_arguments():
-    in_order = ["broken_rule", "bytes_per_token", "config_bytes_per_token", "latent_bytes_per_token", "windowed_bytes"]
-    in_order += ["chats_that_fit", "repaired", "million_tokens"]
-    for number, name in enumerate(in_order, start=1):
-        doc = inspect.getdoc(getattr(ex01, name))
-        assert doc.startswith(f"Exercise {number}: ")
-    for name, question in QUESTIONS.items():
-        arguments = ", ".join(question.cases[0].inputs)
-        assert f"`function({arguments})`" in inspect.getdoc(getattr(ex01, name))
+def test_no_result_shows_the_design_that_is_asked_for():
+    assert not any("'kv_heads': 2" in repr(result) for result in every_result())

@@ -5,24 +5,22 @@ The wrong answers stand here once more, written apart from the checks, so that a
 
 import itertools
 import math
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import kvlib as kv
-from kvlib import check
-from kvlib.check.base import Question
+from kvlib.check import ex02
 from kvlib.check.ex02 import blocks, card, counted, published, service
 from kvlib.memory import budget
 from kvlib.model import Full, Latent, Model
 from kvlib.pages import entry_bytes
 from kvlib.public_logs import startup
+from tests.check import exercise_pages as pages
 
 MiB, GiB, GB = 2**20, 2**30, 10**9
-QUESTIONS = {question.name: question for module in (card, blocks, published) for question in vars(module).values()
-             if isinstance(question, Question)}  # fmt: skip
+QUESTIONS = pages.questions(ex02)
 
 
 def token(layers, kv_heads, head_dim, bits):
@@ -145,27 +143,21 @@ ALSO_WRONG = [
     ("pool_tokens", "blocks not rounded", lambda mib, *shape: mib * MiB / token(*shape)),
     ("repaired_server", "label for visible bytes", lambda s: serve(s, s["label_gb"] * GB, s["kv_bits"])),
 ]
-EVERY_WRONG = [(name, mistake, f) for name, wrong in WRONG.items() for mistake, f in wrong.items()] + ALSO_WRONG
+EVERY_WRONG = pages.every_mistake(WRONG, ALSO_WRONG)
 SOLVED = {"weight_bits": 16, "kv_bits": 8, "percent": 92, "max_model_len": 33_792, "batched_tokens": 4_096}
 
 
 def run(name, function):
-    return getattr(check.ex02, name)(function)
+    return getattr(ex02, name)(function)
 
 
 # ---------------------------------------------------------------- right answers
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "form",
-    [int, float, np.int64, np.float64, np.array, Fraction, Decimal, lambda n: n * (1 + 1e-14)],
-    ids=["int", "float", "int64", "float64", "0-d array", "Fraction", "Decimal", "rounding error"],
-)
+@pages.in_each_form(*pages.WHOLE_FORMS)
 def test_a_right_answer_passes_in_any_form(name, form):
-    result = run(name, lambda *inputs: form(RIGHT[name](*inputs)))
-    assert result.ok, result
-    assert result.mistake is None
+    pages.assert_right(run(name, lambda *inputs: form(RIGHT[name](*inputs))), name)
 
 
 def test_floats_are_enough_where_a_learner_divides():
@@ -230,16 +222,9 @@ def test_the_cards_are_those_of_the_library():
 # ---------------------------------------------------------------- mistakes are named
 
 
-@pytest.mark.parametrize(("name", "mistake", "function"), EVERY_WRONG, ids=[f"{n}-{m}" for n, m, _ in EVERY_WRONG])
+@pages.for_each_mistake(EVERY_WRONG)
 def test_a_usual_mistake_is_caught_and_named(name, mistake, function):
-    result = run(name, function)
-    assert not result.ok
-    assert result.mistake == mistake, result
-    says = [slip.says.split("{")[0] for slip in QUESTIONS[name].slips if slip.name == mistake]
-    wrong = [line for line in result.lines if line.startswith("  wrong  ")]
-    assert wrong
-    assert all(any(start in line for start in says) for line in wrong), wrong
-    assert "{" not in repr(result)
+    pages.assert_named(run(name, function), QUESTIONS[name], mistake)
 
 
 def test_no_listed_mistake_goes_without_a_wrong_answer():
@@ -248,10 +233,7 @@ def test_no_listed_mistake_goes_without_a_wrong_answer():
 
 
 def test_different_mistakes_give_different_answers_somewhere():
-    for name, question in QUESTIONS.items():
-        answers = {m: [f(*c.inputs.values()) for c in question.cases] for m, f in WRONG[name].items()}
-        for one, other in itertools.combinations(answers, 2):
-            assert answers[one] != answers[other], (name, one, other)
+    pages.assert_answers_differ(QUESTIONS, RIGHT, WRONG)
 
 
 def test_a_line_shows_the_answer_the_truth_and_the_reason():
@@ -261,20 +243,6 @@ def test_a_line_shows_the_answer_the_truth_and_the_reason():
         "  wrong  H100: 81,559,000,000 bytes, not 85,520,809,984: you took MB; a MiB is 1,024 x 1,024 bytes, "
         "4.9 % more",
     )
-
-
-@pytest.mark.parametrize("name", [*RIGHT, "sixty_four_users"])
-def test_stubs_exceptions_and_non_functions_are_told_apart(name):
-    def stub(*inputs):
-        raise NotImplementedError
-
-    def divides(*inputs):
-        return 1 / 0
-
-    assert repr(run(name, stub)) == f"{name}: not done yet"
-    assert "your function stopped with ZeroDivisionError" in repr(run(name, divides))
-    assert "returned None" in repr(run(name, lambda *inputs: None))
-    assert "pass your function itself" in repr(run(name, 5))
 
 
 # ---------------------------------------------------------------- sixty-four users
@@ -318,11 +286,7 @@ def test_other_settings_pass_as_well(change):
     ],
 )
 def test_settings_that_break_a_rule_are_told_which(change, mistake, says):
-    result = run("sixty_four_users", lambda: SOLVED | change)
-    assert not result.ok
-    assert result.mistake == mistake, result
-    assert says in result.lines[-1]
-    assert all(line.startswith("  right  ") for line in result.lines[1:-1])
+    pages.assert_told(ex02.sixty_four_users, SOLVED | change, mistake, says)
 
 
 def test_the_users_are_counted_right():

@@ -3,27 +3,22 @@
 The wrong answers stand here once more, written apart from the checks, so that a slip in a check shows.
 """
 
-import inspect
 import itertools
 import math
-import re
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import kvlib as kv
-from kvlib import check
 from kvlib.check import ex03
-from kvlib.check.base import Question
 from kvlib.check.ex03 import counted, designs, rooms, shares
 from kvlib.cluster import plan, size_cluster
 from kvlib.shards import cuts
+from tests.check import exercise_pages as pages
 
 GiB = 2**30
-QUESTIONS = {question.name: question for module in (shares, rooms) for question in vars(module).values()
-             if isinstance(question, Question)}  # fmt: skip
+QUESTIONS = pages.questions(ex03)
 
 
 def latent(n, rank, rope):
@@ -107,36 +102,21 @@ ALSO_WRONG = [
         lambda g, label, seen, u, w, n, a: g * (label * 10**9 / 2**20 * u / 100 - n - a) - w,
     ),
 ]
-EVERY_WRONG = [(name, mistake, f) for name, wrong in WRONG.items() for mistake, f in wrong.items()] + ALSO_WRONG
+EVERY_WRONG = pages.every_mistake(WRONG, ALSO_WRONG)
 SOLVED = {"tp": 2, "pp": 5, "dp": 1}
-IN_ORDER = ["broken_halving", "token_on_gpu", "latent_tokens", "cache_room", "stage_bytes", "users_that_fit"]
-IN_ORDER += ["expert_weights", "sixty_four_users"]
 
 
 def run(name, function):
-    return getattr(check.ex03, name)(function)
-
-
-def returning(value):
-    return lambda *inputs: value
+    return getattr(ex03, name)(function)
 
 
 # ---------------------------------------------------------------- right answers
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "form",
-    [int, float, np.int64, np.float64, np.array, Fraction, Decimal, lambda n: n * (1 + 1e-14)],
-    ids=["int", "float", "int64", "float64", "0-d array", "Fraction", "Decimal", "rounding error"],
-)
+@pages.in_each_form(*pages.WHOLE_FORMS)
 def test_a_right_answer_passes_in_any_form(name, form):
-    result = run(name, lambda *inputs: form(RIGHT[name](*inputs)))
-    assert result.ok, result
-    assert result.done
-    assert result.mistake is None
-    assert repr(result).startswith(f"{name}: right, {len(result.lines) - 1} of {len(result.lines) - 1} cases\n")
-    assert all(line.startswith("  right  ") for line in result.lines[1:])
+    pages.assert_right(run(name, lambda *inputs: form(RIGHT[name](*inputs))), name)
 
 
 # ---------------------------------------------------------------- the truth itself
@@ -210,16 +190,9 @@ def test_the_experts_are_those_of_deepseek():
 # ---------------------------------------------------------------- mistakes are named
 
 
-@pytest.mark.parametrize(("name", "mistake", "function"), EVERY_WRONG, ids=[f"{n}-{m}" for n, m, _ in EVERY_WRONG])
+@pages.for_each_mistake(EVERY_WRONG)
 def test_a_usual_mistake_is_caught_and_named(name, mistake, function):
-    result = run(name, function)
-    assert not result.ok
-    assert result.mistake == mistake
-    wrong = [line for line in result.lines if line.startswith("  wrong  ") and "never below zero" not in line]
-    says = [slip.says.split("{")[0] for slip in QUESTIONS[name].slips if slip.name == mistake]
-    assert wrong
-    assert all(any(start in line for start in says) for line in wrong), (says, wrong)
-    assert "{" not in repr(result)
+    pages.assert_named(run(name, function), QUESTIONS[name], mistake, besides="never below zero")
 
 
 def test_no_listed_mistake_goes_without_a_wrong_answer():
@@ -228,10 +201,7 @@ def test_no_listed_mistake_goes_without_a_wrong_answer():
 
 
 def test_different_mistakes_give_different_answers_somewhere():
-    for name, question in QUESTIONS.items():
-        answers = {m: [f(*c.inputs.values()) for c in question.cases] for m, f in WRONG[name].items()}
-        for one, other in itertools.combinations(answers, 2):
-            assert answers[one] != answers[other], (name, one, other)
+    pages.assert_answers_differ(QUESTIONS, RIGHT, WRONG)
 
 
 def test_a_line_shows_the_answer_the_truth_and_the_reason():
@@ -243,62 +213,11 @@ def test_a_line_shows_the_answer_the_truth_and_the_reason():
     )
 
 
-# ---------------------------------------------------------------- stubs, odd answers, exceptions
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_a_stub_is_not_done_yet(name):
-    def stub(*inputs):
-        raise NotImplementedError("write this part, then run the cell again")
-
-    result = run(name, stub)
-    assert repr(result) == f"{name}: not done yet"
-    assert (result.ok, result.done, result.mistake) == (False, False, None)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (None, "your function returned None: is a `return` missing?"),
-        ("17 users", "your function returned the text '17 users': return the bare number, without a unit"),
-        (float("nan"), "your function returned nan, which is not a number"),
-        ([17], "your function returned [17], of type list: return one number"),
-        (-1, "your function returned -1: a count is never below zero"),
-    ],
-    ids=repr,
-)
-def test_an_odd_answer_is_explained(name, value, says):
-    result = run(name, returning(value))
-    assert (result.ok, result.done, result.mistake) == (False, True, None)
-    assert result.lines[1:] == (f"  wrong  every case: {says}",)
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_an_exception_is_reported_kindly(name):
-    assert "your function stopped with ZeroDivisionError: division by zero" in repr(run(name, lambda *inputs: 1 / 0))
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-@pytest.mark.parametrize("value", [None, 131_072, {}])
-def test_something_that_is_no_function_is_explained(name, value):
-    result = run(name, value)
-    assert not result.ok
-    assert "pass your function itself to the check" in result.lines[1]
-
-
 # ---------------------------------------------------------------- the two designs
 
 
-def layouts(most):
-    for tp in range(1, 9):
-        for pp in range(1, most // tp + 1):
-            for dp in range(1, most // (tp * pp) + 1):
-                yield {"tp": tp, "pp": pp, "dp": dp}
-
-
 def test_the_target_is_the_least_that_the_rules_allow():
-    passing = [design for design in layouts(24) if check.ex03.sixty_four_users(lambda design=design: design).ok]
+    passing = [design for design in pages.layouts(24) if ex03.sixty_four_users(lambda design=design: design).ok]
     assert SOLVED in passing
     assert {design["tp"] * design["pp"] * design["dp"] for design in passing} == {designs.TARGET}
     assert all(design["dp"] == 1 for design in passing)
@@ -322,9 +241,7 @@ def test_the_puzzle_is_about_the_published_model():
 
 @pytest.mark.parametrize("form", [int, float, np.int64, Fraction])
 def test_the_solved_layout_passes_in_any_form(form):
-    result = check.ex03.sixty_four_users(lambda: {key: form(value) for key, value in SOLVED.items()})
-    assert result.ok, result
-    assert repr(result).startswith("sixty_four_users: right, 4 of 4 rules\n")
+    pages.assert_passes(ex03.sixty_four_users, {key: form(value) for key, value in SOLVED.items()}, rules=4)
 
 
 @pytest.mark.parametrize(
@@ -341,18 +258,12 @@ def test_the_solved_layout_passes_in_any_form(form):
     ],
 )
 def test_a_layout_that_breaks_a_rule_is_told_which(design, mistake, says):
-    result = check.ex03.sixty_four_users(lambda: dict(zip(("tp", "pp", "dp"), design, strict=True)))
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
-    assert all(line.startswith("  right  ") for line in result.lines[1:-1])
+    pages.assert_told(ex03.sixty_four_users, dict(zip(("tp", "pp", "dp"), design, strict=True)), mistake, says)
 
 
 @pytest.mark.parametrize("change", [{"kv_heads": 1}, {"kv_heads": 2}, {"tp": 8}, {"tp": 16}])
 def test_the_halving_can_be_broken_in_several_ways(change):
-    result = check.ex03.broken_halving(lambda: designs.LLAMA_ON_TWO | change)
-    assert result.ok, result
-    assert result.lines[0] == "broken_halving: right, 4 of 4 rules"
+    pages.assert_passes(ex03.broken_halving, designs.LLAMA_ON_TWO | change, rules=4)
 
 
 @pytest.mark.parametrize(
@@ -368,54 +279,24 @@ def test_the_halving_can_be_broken_in_several_ways(change):
     ],
 )
 def test_a_rule_that_is_not_broken_is_explained(change, mistake, says):
-    result = check.ex03.broken_halving(lambda: designs.LLAMA_ON_TWO | change)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
+    pages.assert_told(ex03.broken_halving, designs.LLAMA_ON_TWO | change, mistake, says)
 
 
 def test_kv_heads_that_do_not_share_are_refused():
     strange = {"query_heads": 24, "kv_heads": 8, "head_dim": 128, "tp": 2}
-    assert check.ex03.broken_halving(lambda: strange).mistake == "still halved"
+    assert ex03.broken_halving(lambda: strange).mistake == "still halved"
     result = designs._engine_starts({"query_heads": 24, "kv_heads": 3, "head_dim": 128, "tp": 4})
     assert result == ("TP does not divide the heads", "4 GPUs cannot share 3 KV heads evenly")
-
-
-@pytest.mark.parametrize(("name", "good"), [("sixty_four_users", SOLVED), ("broken_halving", designs.LLAMA_ON_TWO)])
-def test_a_design_in_a_bad_form_is_explained(name, good):
-    assert "your function returned None" in run(name, returning(None)).lines[1]
-    for value in ([1], 7, {"tp": 2}, good | {"more": 1}):
-        assert f"return a dict with the keys {', '.join(good)}" in run(name, returning(value)).lines[1]
-    for bad in (0, -1, 1.5, None, "8", float("nan"), 10**30, True):
-        line = run(name, returning(good | {"tp": bad})).lines[1]
-        assert line.startswith("  wrong  tp must be a whole number from 1 to ")
 
 
 # ---------------------------------------------------------------- what a notebook shows
 
 
 def every_result():
-    for name, function in RIGHT.items():
-        yield run(name, function)
-    for name, _, function in EVERY_WRONG:
-        yield run(name, function)
-    for design in layouts(10):
-        yield check.ex03.sixty_four_users(lambda design=design: design)
+    yield from pages.all_answers(run, RIGHT, EVERY_WRONG)
+    for design in pages.layouts(10):
+        yield ex03.sixty_four_users(lambda design=design: design)
 
 
 def test_results_are_short_deterministic_text_without_code_of_the_answer():
-    shown = list(map(repr, every_result()))
-    assert shown == list(map(repr, every_result()))
-    fragments = [r"\w \* \w", r"\w\*\w", "//", "lambda", r"\bdef ", "min\\(", "max\\("]
-    for text in shown:
-        assert not re.search("|".join(fragments), text), text
-        assert "0x" not in text
-        assert all(len(line) <= 200 for line in text.splitlines()), text
-
-
-def test_every_check_says_which_exercise_and_which_arguments():
-    for number, name in enumerate(IN_ORDER, start=1):
-        assert inspect.getdoc(getattr(ex03, name)).startswith(f"Exercise {number}: ")
-    for name, question in QUESTIONS.items():
-        arguments = ", ".join(question.cases[0].inputs)
-        assert f"`function({arguments})`" in inspect.getdoc(getattr(ex03, name))
+    pages.assert_short_text_without_code(every_result)

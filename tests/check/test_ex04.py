@@ -3,9 +3,6 @@
 The wrong answers stand here once more, written apart from the checks, so that a slip in a check shows.
 """
 
-import inspect
-import itertools
-import re
 from decimal import Decimal
 from fractions import Fraction
 
@@ -13,18 +10,16 @@ import numpy as np
 import pytest
 
 import kvlib as kv
-from kvlib import check
 from kvlib.check import ex04
-from kvlib.check.base import Question
 from kvlib.check.ex04 import counted, designs, reading, timing
 from kvlib.flops import decode_flops, prefill_flops
 from kvlib.links import all_reduce_seconds
 from kvlib.traffic import expert_coverage, weights_read
+from tests.check import exercise_pages as pages
 
 F = Fraction
 GiB, MiB = 2**30, 2**20
-QUESTIONS = {question.name: question for module in (timing, reading) for question in vars(module).values()
-             if isinstance(question, Question)}  # fmt: skip
+QUESTIONS = pages.questions(ex04)
 
 
 def coverage(n, k, batch):
@@ -111,36 +106,21 @@ ALSO_WRONG = [
     ("users_at_speed", "GB for GiB", lambda w, c, speed, step: (speed * step * GiB // 1000 - w * GiB) // (c * MiB)),
     ("all_reduce_ms", "bidirectional link figure", lambda t, w, n, g, link: sent(t, w, n, g) * 2 / (2 * link * 10**6)),
 ]
-EVERY_WRONG = [(name, mistake, f) for name, wrong in WRONG.items() for mistake, f in wrong.items()] + ALSO_WRONG
+EVERY_WRONG = pages.every_mistake(WRONG, ALSO_WRONG)
 SOLVED = {"tp": 4, "pp": 3, "dp": 1}
-IN_ORDER = ["broken_batching", "ridge_batch", "step_bytes", "expert_bytes", "first_token_ms", "all_reduce_ms"]
-IN_ORDER += ["request_ms", "users_at_speed", "forty_tokens"]
 
 
 def run(name, function):
-    return getattr(check.ex04, name)(function)
-
-
-def returning(value):
-    return lambda *inputs: value
+    return getattr(ex04, name)(function)
 
 
 # ---------------------------------------------------------------- right answers
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "form",
-    [float, np.float64, lambda n: np.array(float(n)), Fraction, lambda n: float(n) * (1 + 1e-14)],
-    ids=["float", "float64", "0-d array", "Fraction", "rounding error"],
-)
+@pages.in_each_form("float", "float64", "0-d array", "Fraction", "rounding error")
 def test_a_right_answer_passes_in_any_form(name, form):
-    result = run(name, lambda *inputs: form(RIGHT[name](*inputs)))
-    assert result.ok, result
-    assert result.done
-    assert result.mistake is None
-    assert repr(result).startswith(f"{name}: right, {len(result.lines) - 1} of {len(result.lines) - 1} cases\n")
-    assert all(line.startswith("  right  ") for line in result.lines[1:])
+    pages.assert_right(run(name, lambda *inputs: form(RIGHT[name](*inputs))), name)
 
 
 @pytest.mark.parametrize("name", ["step_bytes", "users_at_speed"])
@@ -208,16 +188,9 @@ def test_the_all_reduces_are_those_of_the_ring_of_kvlib():
 # ---------------------------------------------------------------- mistakes are named
 
 
-@pytest.mark.parametrize(("name", "mistake", "function"), EVERY_WRONG, ids=[f"{n}-{m}" for n, m, _ in EVERY_WRONG])
+@pages.for_each_mistake(EVERY_WRONG)
 def test_a_usual_mistake_is_caught_and_named(name, mistake, function):
-    result = run(name, function)
-    assert not result.ok
-    assert result.mistake == mistake
-    wrong = [line for line in result.lines if line.startswith("  wrong  ") and "never below zero" not in line]
-    says = [slip.says.split("{")[0] for slip in QUESTIONS[name].slips if slip.name == mistake]
-    assert wrong
-    assert all(any(start in line for start in says) for line in wrong), (says, wrong)
-    assert "{" not in repr(result)
+    pages.assert_named(run(name, function), QUESTIONS[name], mistake, besides="never below zero")
 
 
 def test_no_listed_mistake_goes_without_a_wrong_answer():
@@ -226,10 +199,7 @@ def test_no_listed_mistake_goes_without_a_wrong_answer():
 
 
 def test_different_mistakes_give_different_answers_somewhere():
-    for name, question in QUESTIONS.items():
-        answers = {m: [f(*c.inputs.values()) for c in question.cases] for m, f in WRONG[name].items()}
-        for one, other in itertools.combinations(answers, 2):
-            assert answers[one] != answers[other], (name, one, other)
+    pages.assert_answers_differ(QUESTIONS, RIGHT, WRONG)
 
 
 def test_a_line_shows_the_answer_the_truth_and_the_reason():
@@ -246,62 +216,11 @@ def test_milliseconds_in_seconds_are_seen_as_a_factor():
     assert "Every wrong answer is 1/1000 of the right one" in result.lines[-1]
 
 
-# ---------------------------------------------------------------- stubs, odd answers, exceptions
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_a_stub_is_not_done_yet(name):
-    def stub(*inputs):
-        raise NotImplementedError("write this part, then run the cell again")
-
-    result = run(name, stub)
-    assert repr(result) == f"{name}: not done yet"
-    assert (result.ok, result.done, result.mistake) == (False, False, None)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (None, "your function returned None: is a `return` missing?"),
-        ("17 ms", "your function returned the text '17 ms': return the bare number, without a unit"),
-        (float("nan"), "your function returned nan, which is not a number"),
-        ([17], "your function returned [17], of type list: return one number"),
-        (-1, "your function returned -1: a count is never below zero"),
-    ],
-    ids=repr,
-)
-def test_an_odd_answer_is_explained(name, value, says):
-    result = run(name, returning(value))
-    assert (result.ok, result.done, result.mistake) == (False, True, None)
-    assert result.lines[1:] == (f"  wrong  every case: {says}",)
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_an_exception_is_reported_kindly(name):
-    assert "your function stopped with ZeroDivisionError: division by zero" in repr(run(name, lambda *inputs: 1 / 0))
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-@pytest.mark.parametrize("value", [None, 131_072, {}])
-def test_something_that_is_no_function_is_explained(name, value):
-    result = run(name, value)
-    assert not result.ok
-    assert "pass your function itself to the check" in result.lines[1]
-
-
 # ---------------------------------------------------------------- the two designs
 
 
-def layouts(most):
-    for tp in range(1, 9):
-        for pp in range(1, most // tp + 1):
-            for dp in range(1, most // (tp * pp) + 1):
-                yield {"tp": tp, "pp": pp, "dp": dp}
-
-
 def test_the_target_is_the_least_that_the_rules_allow():
-    passing = [design for design in layouts(24) if check.ex04.forty_tokens(lambda design=design: design).ok]
+    passing = [design for design in pages.layouts(24) if ex04.forty_tokens(lambda design=design: design).ok]
     assert SOLVED in passing
     assert {designs.cards(design) for design in passing} == {designs.TARGET}
 
@@ -318,9 +237,7 @@ def test_the_puzzle_is_about_the_published_model():
 
 @pytest.mark.parametrize("form", [int, float, np.int64, Fraction])
 def test_the_solved_layout_passes_in_any_form(form):
-    result = check.ex04.forty_tokens(lambda: {key: form(value) for key, value in SOLVED.items()})
-    assert result.ok, result
-    assert repr(result).startswith("forty_tokens: right, 4 of 4 rules\n")
+    pages.assert_passes(ex04.forty_tokens, {key: form(value) for key, value in SOLVED.items()}, rules=4)
 
 
 @pytest.mark.parametrize(
@@ -336,18 +253,12 @@ def test_the_solved_layout_passes_in_any_form(form):
     ],
 )
 def test_a_layout_that_breaks_a_rule_is_told_which(design, mistake, says):
-    result = check.ex04.forty_tokens(lambda: dict(zip(("tp", "pp", "dp"), design, strict=True)))
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
-    assert all(line.startswith("  right  ") for line in result.lines[1:-1])
+    pages.assert_told(ex04.forty_tokens, dict(zip(("tp", "pp", "dp"), design, strict=True)), mistake, says)
 
 
 @pytest.mark.parametrize("change", [{"context": 1_200_000}, {"batch": 1_024}])
 def test_the_batching_can_be_broken_in_several_ways(change):
-    result = check.ex04.broken_batching(lambda: designs.LLAMA_FOR_ONE | change)
-    assert result.ok, result
-    assert result.lines[0] == "broken_batching: right, 2 of 2 rules"
+    pages.assert_passes(ex04.broken_batching, designs.LLAMA_FOR_ONE | change, rules=2)
 
 
 @pytest.mark.parametrize(
@@ -361,48 +272,17 @@ def test_the_batching_can_be_broken_in_several_ways(change):
     ],
 )
 def test_a_rule_that_is_not_broken_is_explained(change, mistake, says):
-    result = check.ex04.broken_batching(lambda: designs.LLAMA_FOR_ONE | change)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
-
-
-@pytest.mark.parametrize(("name", "good"), [("forty_tokens", SOLVED), ("broken_batching", designs.LLAMA_FOR_ONE)])
-def test_a_design_in_a_bad_form_is_explained(name, good):
-    assert "your function returned None" in run(name, returning(None)).lines[1]
-    for value in ([1], 7, {"tp": 2}, good | {"more": 1}):
-        assert f"return a dict with the keys {', '.join(good)}" in run(name, returning(value)).lines[1]
-    first = next(iter(good))
-    for bad in (0, -1, 1.5, None, "8", float("nan"), 10**30, True):
-        line = run(name, returning(good | {first: bad})).lines[1]
-        assert line.startswith(f"  wrong  {first} must be a whole number from 1 to ")
+    pages.assert_told(ex04.broken_batching, designs.LLAMA_FOR_ONE | change, mistake, says)
 
 
 # ---------------------------------------------------------------- what a notebook shows
 
 
 def every_result():
-    for name, function in RIGHT.items():
-        yield run(name, function)
-    for name, _, function in EVERY_WRONG:
-        yield run(name, function)
-    for design in layouts(12):
-        yield check.ex04.forty_tokens(lambda design=design: design)
+    yield from pages.all_answers(run, RIGHT, EVERY_WRONG)
+    for design in pages.layouts(12):
+        yield ex04.forty_tokens(lambda design=design: design)
 
 
 def test_results_are_short_deterministic_text_without_code_of_the_answer():
-    shown = list(map(repr, every_result()))
-    assert shown == list(map(repr, every_result()))
-    fragments = [r"\w \* \w", r"\w\*\w", "//", "lambda", r"\bdef ", "min\\(", "max\\("]
-    for text in shown:
-        assert not re.search("|".join(fragments), text), text
-        assert "0x" not in text
-        assert all(len(line) <= 200 for line in text.splitlines()), text
-
-
-def test_every_check_says_which_exercise_and_which_arguments():
-    for number, name in enumerate(IN_ORDER, start=1):
-        assert inspect.getdoc(getattr(ex04, name)).startswith(f"Exercise {number}: ")
-    for name, question in QUESTIONS.items():
-        arguments = ", ".join(question.cases[0].inputs)
-        assert f"`function({arguments})`" in inspect.getdoc(getattr(ex04, name))
+    pages.assert_short_text_without_code(every_result)

@@ -3,20 +3,15 @@
 The wrong answers stand here once more, written apart from the checks, so that a slip in a check shows.
 """
 
-import inspect
 import itertools
-import re
 from datetime import date
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from kvlib import check
 from kvlib.anchors import anchor, owner
 from kvlib.check import ex05
-from kvlib.check.base import Question
 from kvlib.check.ex05 import counted, designs, hours, tokens
 from kvlib.cost import cost_per_million, keep_usd_per_hour, margin
 from kvlib.currency import exchange_rate
@@ -24,10 +19,10 @@ from kvlib.deepseek_day import published_day
 from kvlib.hardware import gpu
 from kvlib.owning import Ownership
 from kvlib.prices import price
+from tests.check import exercise_pages as pages
 
 GB, GiB, MIB = 10**9, 2**30, 2**20
-QUESTIONS = {question.name: question for module in (tokens, hours) for question in vars(module).values()
-             if isinstance(question, Question)}  # fmt: skip
+QUESTIONS = pages.questions(ex05)
 
 RIGHT = {
     "margin_percent": lambda revenue, cost: 100 * (1 - cost / revenue),
@@ -114,36 +109,21 @@ WRONG = {
 }
 # The same mistake in another form.
 ALSO_WRONG = [("usd_per_million", "one GPU paid", lambda usd, g, v, u: million(usd, g, v * g, u))]
-EVERY_WRONG = [(name, mistake, f) for name, wrong in WRONG.items() for mistake, f in wrong.items()] + ALSO_WRONG
+EVERY_WRONG = pages.every_mistake(WRONG, ALSO_WRONG)
 SOLVED = {"owned": 145, "reserved": 35}
-IN_ORDER = ["broken_rule", "margin_percent", "power_per_hour", "owned_per_hour", "usd_per_million", "bill"]
-IN_ORDER += ["held_per_hour", "fleet"]
 
 
 def run(name, function):
-    return getattr(check.ex05, name)(function)
-
-
-def returning(value):
-    return lambda *inputs: value
+    return getattr(ex05, name)(function)
 
 
 # ---------------------------------------------------------------- right answers
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    "form",
-    [float, np.float64, np.array, Fraction, Decimal, lambda n: n * (1 + 1e-14)],
-    ids=["float", "float64", "0-d array", "Fraction", "Decimal", "rounding error"],
-)
+@pages.in_each_form(*pages.REAL_FORMS)
 def test_a_right_answer_passes_in_any_form(name, form):
-    result = run(name, lambda *inputs: form(RIGHT[name](*inputs)))
-    assert result.ok, result
-    assert result.done
-    assert result.mistake is None
-    assert repr(result).startswith(f"{name}: right, {len(result.lines) - 1} of {len(result.lines) - 1} cases\n")
-    assert all(line.startswith("  right  ") for line in result.lines[1:])
+    pages.assert_right(run(name, lambda *inputs: form(RIGHT[name](*inputs))), name)
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -224,16 +204,9 @@ def test_the_fleet_is_priced_by_the_owner_of_the_lesson():
 # ---------------------------------------------------------------- mistakes are named
 
 
-@pytest.mark.parametrize(("name", "mistake", "function"), EVERY_WRONG, ids=[f"{n}-{m}" for n, m, _ in EVERY_WRONG])
+@pages.for_each_mistake(EVERY_WRONG)
 def test_a_usual_mistake_is_caught_and_named(name, mistake, function):
-    result = run(name, function)
-    assert not result.ok
-    assert result.mistake == mistake
-    wrong = [line for line in result.lines if line.startswith("  wrong  ")]
-    says = [slip.says.split("{")[0] for slip in QUESTIONS[name].slips if slip.name == mistake]
-    assert wrong
-    assert all(any(start in line for start in says) for line in wrong), (says, wrong)
-    assert "{" not in repr(result)
+    pages.assert_named(run(name, function), QUESTIONS[name], mistake)
 
 
 def test_no_listed_mistake_goes_without_a_wrong_answer():
@@ -242,10 +215,7 @@ def test_no_listed_mistake_goes_without_a_wrong_answer():
 
 
 def test_different_mistakes_give_different_answers_somewhere():
-    for name, question in QUESTIONS.items():
-        answers = {m: [f(*c.inputs.values()) for c in question.cases] for m, f in WRONG[name].items()}
-        for one, other in itertools.combinations(answers, 2):
-            assert answers[one] != pytest.approx(answers[other], rel=1e-9), (name, one, other)
+    pages.assert_answers_differ(QUESTIONS, RIGHT, WRONG)
 
 
 def test_a_line_shows_the_answer_the_truth_and_the_reason():
@@ -266,49 +236,6 @@ def test_an_unknown_constant_factor_is_pointed_out():
     assert "Every wrong answer" not in repr(strange)
 
 
-# ---------------------------------------------------------------- stubs, odd answers, exceptions
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_a_stub_is_not_done_yet(name):
-    def stub(*inputs):
-        raise NotImplementedError("write this part, then run the cell again")
-
-    result = run(name, stub)
-    assert repr(result) == f"{name}: not done yet"
-    assert (result.ok, result.done, result.mistake) == (False, False, None)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (None, "your function returned None: is a `return` missing?"),
-        ("0.20 USD", "your function returned the text '0.20 USD': return the bare number, without a unit"),
-        (float("nan"), "your function returned nan, which is not a number"),
-        ([0.2], "your function returned [0.2], of type list: return one number"),
-    ],
-    ids=repr,
-)
-def test_an_odd_answer_is_explained(name, value, says):
-    result = run(name, returning(value))
-    assert (result.ok, result.done, result.mistake) == (False, True, None)
-    assert result.lines[1:] == (f"  wrong  every case: {says}",)
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_an_exception_is_reported_kindly(name):
-    assert "your function stopped with ZeroDivisionError: division by zero" in repr(run(name, lambda *inputs: 1 / 0))
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-@pytest.mark.parametrize("value", [None, 1.70, {}])
-def test_something_that_is_no_function_is_explained(name, value):
-    result = run(name, value)
-    assert not result.ok
-    assert "pass your function itself to the check" in result.lines[1]
-
-
 # ---------------------------------------------------------------- the two designs
 
 
@@ -320,14 +247,12 @@ def test_the_target_is_near_the_least_that_the_budget_allows():
     assert min(cents.values()) == 9_425_680
     passing = [design for design, usd in cents.items() if usd <= 100 * designs.TARGET_USD]
     assert passing == [(most, reserved) for reserved in range(35, 40)]
-    assert all(check.ex05.fleet(lambda d=design: dict(zip(SOLVED, d, strict=True))).ok for design in passing)
+    assert all(ex05.fleet(lambda d=design: dict(zip(SOLVED, d, strict=True))).ok for design in passing)
 
 
 @pytest.mark.parametrize("form", [int, float, np.int64, Fraction])
 def test_the_solved_fleet_passes_in_any_form(form):
-    result = check.ex05.fleet(lambda: {key: form(value) for key, value in SOLVED.items()})
-    assert result.ok, result
-    assert repr(result).startswith("fleet: right, 2 of 2 rules\n")
+    pages.assert_passes(ex05.fleet, {key: form(value) for key, value in SOLVED.items()}, rules=2)
 
 
 @pytest.mark.parametrize(
@@ -343,17 +268,12 @@ def test_the_solved_fleet_passes_in_any_form(form):
     ],
 )
 def test_a_fleet_that_is_too_dear_is_told_why(owned, reserved, mistake, says):
-    result = check.ex05.fleet(lambda: {"owned": owned, "reserved": reserved})
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
+    pages.assert_told(ex05.fleet, {"owned": owned, "reserved": reserved}, mistake, says)
 
 
 @pytest.mark.parametrize("change", [{"rent_cents": 25}, {"usd_per_mwh": 500}, {"watts": 11_000}])
 def test_the_rule_can_be_broken_in_several_ways(change):
-    result = check.ex05.broken_rule(lambda: designs.ARTICLE_CARD | change)
-    assert result.ok, result
-    assert result.lines[0] == "broken_rule: right, 3 of 3 rules"
+    pages.assert_passes(ex05.broken_rule, designs.ARTICLE_CARD | change, rules=3)
 
 
 @pytest.mark.parametrize(
@@ -367,10 +287,7 @@ def test_the_rule_can_be_broken_in_several_ways(change):
     ],
 )
 def test_a_rule_that_is_not_broken_is_explained(change, mistake, says):
-    result = check.ex05.broken_rule(lambda: designs.ARTICLE_CARD | change)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
+    pages.assert_told(ex05.broken_rule, designs.ARTICLE_CARD | change, mistake, says)
 
 
 def test_the_article_s_card_is_the_recorded_one():
@@ -380,43 +297,14 @@ def test_the_article_s_card_is_the_recorded_one():
     assert int(1_000 * article.given("usd_per_kwh").point) == designs.ARTICLE_CARD["usd_per_mwh"]
 
 
-@pytest.mark.parametrize(("name", "good"), [("fleet", SOLVED), ("broken_rule", designs.ARTICLE_CARD)])
-def test_a_design_in_a_bad_form_is_explained(name, good):
-    assert "your function returned None" in run(name, returning(None)).lines[1]
-    for value in ([1], 7, {"owned": 2}, good | {"more": 1}):
-        assert f"return a dict with the keys {', '.join(good)}" in run(name, returning(value)).lines[1]
-    key = next(iter(good))
-    for bad in (-1, 1.5, None, "8", float("nan"), 10**30, True):
-        assert (
-            run(name, returning(good | {key: bad})).lines[1].startswith(f"  wrong  {key} must be a whole number from")
-        )
-
-
 # ---------------------------------------------------------------- what a notebook shows
 
 
 def every_result():
-    for name, function in RIGHT.items():
-        yield run(name, function)
-    for name, _, function in EVERY_WRONG:
-        yield run(name, function)
+    yield from pages.all_answers(run, RIGHT, EVERY_WRONG)
     for owned, reserved in itertools.product(range(0, 160, 20), range(0, 140, 20)):
-        yield check.ex05.fleet(lambda o=owned, r=reserved: {"owned": o, "reserved": r})
+        yield ex05.fleet(lambda o=owned, r=reserved: {"owned": o, "reserved": r})
 
 
 def test_results_are_short_deterministic_text_without_code_of_the_answer():
-    shown = list(map(repr, every_result()))
-    assert shown == list(map(repr, every_result()))
-    fragments = [r"\w \* \w", r"\w\*\w", "//", "lambda", r"\bdef ", "min\\(", "max\\("]
-    for text in shown:
-        assert not re.search("|".join(fragments), text), text
-        assert "0x" not in text
-        assert all(len(line) <= 200 for line in text.splitlines()), text
-
-
-def test_every_check_says_which_exercise_and_which_arguments():
-    for number, name in enumerate(IN_ORDER, start=1):
-        assert inspect.getdoc(getattr(ex05, name)).startswith(f"Exercise {number}: ")
-    for name, question in QUESTIONS.items():
-        arguments = ", ".join(question.cases[0].inputs)
-        assert f"`function({arguments})`" in inspect.getdoc(getattr(ex05, name)), name
+    pages.assert_short_text_without_code(every_result)

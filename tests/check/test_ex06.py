@@ -3,12 +3,9 @@
 The wrong answers stand here once more, written apart from the checks, so that a slip in a check shows.
 """
 
-import inspect
 import itertools
 import math
-import re
 from datetime import date
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -16,11 +13,10 @@ import pytest
 
 import kvlib as kv
 from kvlib.check import ex06
-from kvlib.check.base import Question
 from kvlib.check.ex06 import counted, designs, idle, prefixes, rented, written
+from tests.check import exercise_pages as pages
 
-QUESTIONS = {question.name: question for module in (prefixes, written, rented, idle)
-             for question in vars(module).values() if isinstance(question, Question)}  # fmt: skip
+QUESTIONS = pages.questions(ex06)
 TODAY = date(2026, 11, 20)
 
 
@@ -163,9 +159,7 @@ ALSO_WRONG = [
     ("session_usd", "cache write forgotten", lambda d, q, n, new, write, read: session(d, q, n, new, 0, read)),
     ("pause_minutes", "rent left in", lambda gb, card, cards, s, usd: pause(gb, card, cards, s) / usd),
 ]  # fmt: skip
-EVERY_WRONG = [(name, mistake, f) for name, wrong in WRONG.items() for mistake, f in wrong.items()] + ALSO_WRONG
-IN_ORDER = ["losing_cache", "shared_tokens", "hit_tokens", "session_usd", "kept_usd", "fewest_requests"]
-IN_ORDER += ["prompt_usd", "pause_minutes", "prompt_order"]
+EVERY_WRONG = pages.every_mistake(WRONG, ALSO_WRONG)
 SOLVED = {"rules": 1, "tools": 2, "profile": 3, "report": 4, "clock": 5, "question": 6, "minutes": 60}
 
 
@@ -173,26 +167,13 @@ def run(name, function):
     return getattr(ex06, name)(function)
 
 
-def returning(value):
-    return lambda *inputs: value
-
-
 # ---------------------------------------------------------------- right answers
 
 
-FORMS = [float, np.float64, np.array, Fraction, Decimal, lambda n: n * (1 + 1e-14)]
-FORM_NAMES = ["float", "float64", "0-d array", "Fraction", "Decimal", "rounding error"]
-
-
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize("form", FORMS, ids=FORM_NAMES)
+@pages.in_each_form(*pages.REAL_FORMS)
 def test_a_right_answer_passes_in_any_form(name, form):
-    result = run(name, lambda *inputs: form(RIGHT[name](*inputs)))
-    assert result.ok, result
-    assert result.done
-    assert result.mistake is None
-    assert repr(result).startswith(f"{name}: right, {len(result.lines) - 1} of {len(result.lines) - 1} cases\n")
-    assert all(line.startswith("  right  ") for line in result.lines[1:])
+    pages.assert_right(run(name, lambda *inputs: form(RIGHT[name](*inputs))), name)
 
 
 @pytest.mark.parametrize("name", MONEY)
@@ -232,7 +213,6 @@ def test_every_exercise_has_several_cases_and_a_drawn_one(name):
     cases = QUESTIONS[name].cases
     assert len(cases) >= 5
     assert "random" in cases[-1].label
-    assert len({repr(case.inputs) for case in cases}) == len({case.label for case in cases}) == len(cases)
 
 
 def test_the_draws_are_fixed_and_within_their_ranges():
@@ -344,16 +324,9 @@ def test_the_idle_users_are_those_of_the_library(case, model, card, length, weig
 # ---------------------------------------------------------------- mistakes are named
 
 
-@pytest.mark.parametrize(("name", "mistake", "function"), EVERY_WRONG, ids=[f"{n}-{m}" for n, m, _ in EVERY_WRONG])
+@pages.for_each_mistake(EVERY_WRONG)
 def test_a_usual_mistake_is_caught_and_named(name, mistake, function):
-    result = run(name, function)
-    assert not result.ok
-    assert result.mistake == mistake
-    wrong = [line for line in result.lines if line.startswith("  wrong  ")]
-    says = [slip.says.split("{")[0] for slip in QUESTIONS[name].slips if slip.name == mistake]
-    assert wrong
-    assert all(any(start in line for start in says) for line in wrong), (says, wrong)
-    assert "{" not in repr(result)
+    pages.assert_named(run(name, function), QUESTIONS[name], mistake)
 
 
 def test_no_listed_mistake_goes_without_a_wrong_answer():
@@ -374,11 +347,7 @@ def test_the_mistakes_that_the_lesson_is_about_are_named():
 
 
 def test_different_mistakes_give_different_answers_somewhere():
-    for name, question in QUESTIONS.items():
-        answers = {m: [f(*c.inputs.values()) for c in question.cases] for m, f in WRONG[name].items()}
-        answers["right"] = [RIGHT[name](*c.inputs.values()) for c in question.cases]
-        for one, other in itertools.combinations(answers, 2):
-            assert answers[one] != pytest.approx(answers[other], rel=1e-9), (name, one, other)
+    pages.assert_answers_differ(QUESTIONS, RIGHT, WRONG)
 
 
 def test_a_line_shows_the_answer_the_truth_and_the_reason():
@@ -397,60 +366,12 @@ def test_an_unknown_constant_factor_is_pointed_out():
     assert "Every wrong answer" not in repr(strange)
 
 
-# ---------------------------------------------------------------- stubs, odd answers, exceptions
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_a_stub_is_not_done_yet(name):
-    def stub(*inputs):
-        raise NotImplementedError("write this part, then run the cell again")
-
-    result = run(name, stub)
-    assert repr(result) == f"{name}: not done yet"
-    assert (result.ok, result.done, result.mistake) == (False, False, None)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (None, "your function returned None: is a `return` missing?"),
-        ("0.20 USD", "your function returned the text '0.20 USD': return the bare number, without a unit"),
-        (float("nan"), "your function returned nan, which is not a number"),
-        (float("inf"), "your function returned inf, which is infinite"),
-        (-1, "your function returned -1: a count is never below zero"),
-        (True, "your function returned True, of type bool: return one number"),
-        ([0.2], "your function returned [0.2], of type list: return one number"),
-    ],
-    ids=repr,
-)
-def test_an_odd_answer_is_explained(name, value, says):
-    result = run(name, returning(value))
-    assert (result.ok, result.done, result.mistake) == (False, True, None)
-    assert result.lines[1:] == (f"  wrong  every case: {says}",)
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_an_exception_is_reported_kindly(name):
-    assert "your function stopped with ZeroDivisionError: division by zero" in repr(run(name, lambda *inputs: 1 / 0))
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-@pytest.mark.parametrize("value", [None, 1.70, {}])
-def test_something_that_is_no_function_is_explained(name, value):
-    result = run(name, value)
-    assert not result.ok
-    assert "pass your function itself to the check" in result.lines[1]
-
-
 # ---------------------------------------------------------------- the two designs
 
 
 @pytest.mark.parametrize("change", [{"questions": 1}, {"pause_seconds": 301}, {"stamp": 1}, {"stamp": 20}])
 def test_the_saving_can_be_broken_in_three_ways(change):
-    result = ex06.losing_cache(lambda: designs.GOOD_SESSION | change)
-    assert result.ok, result
-    assert result.lines[0] == "losing_cache: right, 2 of 2 rules"
+    pages.assert_passes(ex06.losing_cache, designs.GOOD_SESSION | change, rules=2)
 
 
 @pytest.mark.parametrize(
@@ -465,10 +386,7 @@ def test_the_saving_can_be_broken_in_three_ways(change):
     ],
 )
 def test_a_cache_that_does_not_lose_is_explained(change, mistake, says):
-    result = ex06.losing_cache(lambda: designs.GOOD_SESSION | change)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
+    pages.assert_told(ex06.losing_cache, designs.GOOD_SESSION | change, mistake, says)
 
 
 def test_the_session_is_billed_as_by_hand():
@@ -509,9 +427,7 @@ def test_the_best_morning_by_hand():
 
 @pytest.mark.parametrize("form", [int, float, np.int64, Fraction])
 def test_the_solved_order_passes_in_any_form(form):
-    result = ex06.prompt_order(lambda: {key: form(value) for key, value in SOLVED.items()})
-    assert result.ok, result
-    assert repr(result).startswith("prompt_order: right, 2 of 2 rules\n")
+    pages.assert_passes(ex06.prompt_order, {key: form(value) for key, value in SOLVED.items()}, rules=2)
 
 
 @pytest.mark.parametrize(
@@ -534,10 +450,7 @@ def test_the_solved_order_passes_in_any_form(form):
 )  # fmt: skip
 def test_an_order_that_is_too_dear_is_told_why(parts, minutes, mistake, says):
     design = {part: place for place, part in enumerate(parts.split(), 1)} | {"minutes": minutes}
-    result = ex06.prompt_order(lambda: design)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
+    pages.assert_told(ex06.prompt_order, design, mistake, says)
 
 
 def test_every_order_that_does_not_pass_has_a_named_mistake():
@@ -552,43 +465,14 @@ def test_two_parts_in_one_place_are_pointed_out():
     assert "two parts stand in place 1" in result.lines[-1]
 
 
-@pytest.mark.parametrize(("name", "good"), [("prompt_order", SOLVED), ("losing_cache", designs.GOOD_SESSION)])
-def test_a_design_in_a_bad_form_is_explained(name, good):
-    assert "your function returned None" in run(name, returning(None)).lines[1]
-    for value in ([1], 7, {"rules": 2}, good | {"more": 1}):
-        assert "return a dict with the keys" in run(name, returning(value)).lines[1]
-    key = next(iter(good))
-    for bad in (-1, 1.5, None, "8", float("nan"), 10**30, True):
-        assert (
-            run(name, returning(good | {key: bad})).lines[1].startswith(f"  wrong  {key} must be a whole number from")
-        )
-
-
 # ---------------------------------------------------------------- what a notebook shows
 
 
 def every_result():
-    for name, function in RIGHT.items():
-        yield run(name, function)
-    for name, _, function in EVERY_WRONG:
-        yield run(name, function)
+    yield from pages.all_answers(run, RIGHT, EVERY_WRONG)
     for design in itertools.islice(every_order(), 0, None, 37):
         yield ex06.prompt_order(lambda d=design: d)
 
 
 def test_results_are_short_deterministic_text_without_code_of_the_answer():
-    shown = list(map(repr, every_result()))
-    assert shown == list(map(repr, every_result()))
-    fragments = [r"\w \* \w", r"\w\*\w", "//", "lambda", r"\bdef ", "min\\(", "max\\("]
-    for text in shown:
-        assert not re.search("|".join(fragments), text), text
-        assert "0x" not in text
-        assert all(len(line) <= 200 for line in text.splitlines()), text
-
-
-def test_every_check_says_which_exercise_and_which_arguments():
-    for number, name in enumerate(IN_ORDER, start=1):
-        assert inspect.getdoc(getattr(ex06, name)).startswith(f"Exercise {number}: ")
-    for name, question in QUESTIONS.items():
-        arguments = ", ".join(question.cases[0].inputs)
-        assert f"`function({arguments})`" in inspect.getdoc(getattr(ex06, name)), name
+    pages.assert_short_text_without_code(every_result)

@@ -4,15 +4,12 @@ The wrong answers stand here once more, written apart from the checks, so that a
 """
 
 import ast
-import inspect
 import itertools
 import math
 import re
 import subprocess
 import sys
 from datetime import date
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -22,16 +19,15 @@ import pytest
 
 import kvlib as kv
 from kvlib.check import ex07
-from kvlib.check.base import Question
 from kvlib.check.ex07 import counted, maps, model, paid, prompts, retriever, scores, shares
 from kvlib.lab import dilution, score
 from kvlib.lab.needle import needles as draw
 from kvlib.lab.retrievers import THESAURUS, content
 from kvlib.lab.tinylm import load
 from kvlib.lab.words import FILLER_NOUNS, WORDS
+from tests.check import exercise_pages as pages
 
-QUESTIONS = {question.name: question for module in (scores, shares, paid)
-             for question in vars(module).values() if isinstance(question, Question)}  # fmt: skip
+QUESTIONS = pages.questions(ex07)
 TODAY = date(2026, 11, 20)
 Z = 1.959963984540054  # two-sided 95 %, from a printed table
 
@@ -160,34 +156,20 @@ ALSO_WRONG = [
     ("needle_mass", "log with another base", lambda n, m, longer: law(longer - 1, 10 ** math.log(weight(n, m)))),
     ("needle_mass", "log with another base", lambda n, m, longer: law(longer - 1, 2 ** math.log(weight(n, m)))),
 ]
-EVERY_WRONG = [(name, mistake, f) for name, wrong in WRONG.items() for mistake, f in wrong.items()] + ALSO_WRONG
-IN_ORDER = ["lost_needle", "effective_length", "wilson_high", "needle_mass", "share_after", "retrieve"]
-IN_ORDER += ["cheapest_context", "usd_per_right", "map_claims"]
+EVERY_WRONG = pages.every_mistake(WRONG, ALSO_WRONG)
 
 
 def run(name, function):
     return getattr(ex07, name)(function)
 
 
-def returning(value):
-    return lambda *inputs: value
-
-
 # ---------------------------------------------------------------- right answers
-
-FORMS = [float, np.float64, np.array, Fraction, Decimal, lambda n: n * (1 + 1e-14)]
-FORM_NAMES = ["float", "float64", "0-d array", "Fraction", "Decimal", "rounding error"]
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize("form", FORMS, ids=FORM_NAMES)
+@pages.in_each_form(*pages.REAL_FORMS)
 def test_a_right_answer_passes_in_any_form(name, form):
-    result = run(name, lambda *inputs: form(RIGHT[name](*inputs)))
-    assert result.ok, result
-    assert result.done
-    assert result.mistake is None
-    assert repr(result).startswith(f"{name}: right, {len(result.lines) - 1} of {len(result.lines) - 1} cases\n")
-    assert all(line.startswith("  right  ") for line in result.lines[1:])
+    pages.assert_right(run(name, lambda *inputs: form(RIGHT[name](*inputs))), name)
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -225,7 +207,6 @@ def test_every_exercise_has_several_cases_and_a_drawn_one(name):
     cases = QUESTIONS[name].cases
     assert len(cases) >= 6
     assert "random" in cases[-1].label
-    assert len({repr(case.inputs) for case in cases}) == len({case.label for case in cases}) == len(cases)
 
 
 def test_the_library_says_the_same():
@@ -260,16 +241,9 @@ def test_the_bills_are_those_of_the_price_lists(case, name):
 # ---------------------------------------------------------------- mistakes are named
 
 
-@pytest.mark.parametrize(("name", "mistake", "function"), EVERY_WRONG, ids=[f"{n}-{m}" for n, m, _ in EVERY_WRONG])
+@pages.for_each_mistake(EVERY_WRONG)
 def test_a_usual_mistake_is_caught_and_named(name, mistake, function):
-    result = run(name, function)
-    assert not result.ok
-    assert result.mistake == mistake
-    wrong = [line for line in result.lines if line.startswith("  wrong  ") and "your function stopped" not in line]
-    says = [slip.says.split("{")[0] for slip in QUESTIONS[name].slips if slip.name == mistake]
-    assert wrong
-    assert all(any(start in line for start in says) for line in wrong), (says, wrong)
-    assert "{" not in repr(result)
+    pages.assert_named(run(name, function), QUESTIONS[name], mistake, besides="your function stopped")
 
 
 def test_no_listed_mistake_goes_without_a_wrong_answer():
@@ -278,17 +252,7 @@ def test_no_listed_mistake_goes_without_a_wrong_answer():
 
 
 def test_different_mistakes_give_different_answers_somewhere():
-    def answers(function, question):
-        for case in question.cases:
-            try:
-                yield function(*case.inputs.values())
-            except ZeroDivisionError:
-                yield math.inf
-
-    for name, question in QUESTIONS.items():
-        found = {m: list(answers(f, question)) for m, f in (WRONG[name] | {"right": RIGHT[name]}).items()}
-        for one, other in itertools.combinations(found, 2):
-            assert found[one] != pytest.approx(found[other], rel=1e-9), (name, one, other)
+    pages.assert_answers_differ(QUESTIONS, RIGHT, WRONG)
 
 
 def test_a_line_shows_the_answer_the_truth_and_the_reason():
@@ -300,50 +264,7 @@ def test_a_line_shows_the_answer_the_truth_and_the_reason():
     )
 
 
-# ---------------------------------------------------------------- stubs, odd answers, exceptions
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_a_stub_is_not_done_yet(name):
-    def stub(*inputs):
-        raise NotImplementedError("write this part, then run the cell again")
-
-    result = run(name, stub)
-    assert repr(result) == f"{name}: not done yet"
-    assert (result.ok, result.done, result.mistake) == (False, False, None)
-
-
-@pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (None, "your function returned None: is a `return` missing?"),
-        ("33 %", "your function returned the text '33 %': return the bare number, without a unit"),
-        (float("nan"), "your function returned nan, which is not a number"),
-        (float("inf"), "your function returned inf, which is infinite"),
-        (-1, "your function returned -1: a count is never below zero"),
-        (True, "your function returned True, of type bool: return one number"),
-        ([0.2], "your function returned [0.2], of type list: return one number"),
-    ],
-    ids=repr,
-)
-def test_an_odd_answer_is_explained(name, value, says):
-    result = run(name, returning(value))
-    assert (result.ok, result.done, result.mistake) == (False, True, None)
-    assert result.lines[1:] == (f"  wrong  every case: {says}",)
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-def test_an_exception_is_reported_kindly(name):
-    assert "your function stopped with ZeroDivisionError: division by zero" in repr(run(name, lambda *inputs: 1 / 0))
-
-
-@pytest.mark.parametrize("name", IN_ORDER)
-@pytest.mark.parametrize("value", [None, 1.70, {}, [0]])
-def test_something_that_is_no_function_is_explained(name, value):
-    result = run(name, value)
-    assert not result.ok
-    assert "pass your function itself to the check" in result.lines[1]
+# ---------------------------------------------------------------- odd selections
 
 
 @pytest.mark.parametrize("name", ["retrieve", "cheapest_context"])
@@ -368,7 +289,7 @@ def test_something_that_is_no_function_is_explained(name, value):
     ids=repr,
 )
 def test_an_odd_selection_is_explained(name, value, says):
-    result = run(name, returning(value))
+    result = run(name, pages.returning(value))
     assert (result.ok, result.done, result.mistake) == (False, True, None)
     assert says in result.lines[-1]
 
@@ -377,17 +298,6 @@ def test_the_place_after_the_last_is_no_place():
     many = len(prompts.desk().sentences)
     assert f"from 0 to {many - 1}" in ex07.cheapest_context(lambda: [many]).lines[-1]
     assert "places are whole numbers" not in repr(ex07.cheapest_context(lambda: [many - 1]))
-
-
-@pytest.mark.parametrize("name", ["lost_needle", "map_claims"])
-def test_a_design_in_a_bad_form_is_explained(name):
-    good = {"lost_needle": prompts.EASY_PROMPT, "map_claims": dict.fromkeys("abcdefg", 1)}[name]
-    assert "your function returned None" in run(name, returning(None)).lines[1]
-    for value in ([1], 7, {"a": 2}, good | {"more": 1}):
-        assert "return a dict with the keys" in run(name, returning(value)).lines[1]
-    key = next(iter(good))
-    for bad in (-1, 1.5, None, "8", float("nan"), 10**30, True):
-        assert f"{key} must be a whole number from" in run(name, returning(good | {key: bad})).lines[1]
 
 
 # ---------------------------------------------------------------- the model behind exercises 1, 6 and 7
@@ -436,9 +346,7 @@ def test_no_other_check_loads_numpy():
 
 @pytest.mark.parametrize("rivals", [75, 100])
 def test_rivals_lose_the_needle(rivals):
-    result = ex07.lost_needle(lambda: prompts.EASY_PROMPT | {"rivals": rivals})
-    assert result.ok, result
-    assert result.lines[0] == "lost_needle: right, 2 of 2 rules"
+    pages.assert_passes(ex07.lost_needle, prompts.EASY_PROMPT | {"rivals": rivals}, rules=2)
 
 
 @pytest.mark.parametrize(
@@ -452,10 +360,7 @@ def test_rivals_lose_the_needle(rivals):
     ],
 )
 def test_a_prompt_that_the_model_still_gets_right_is_explained(change, mistake, says):
-    result = ex07.lost_needle(lambda: prompts.EASY_PROMPT | change)
-    assert not result.ok
-    assert result.mistake == mistake
-    assert says in result.lines[-1]
+    pages.assert_told(ex07.lost_needle, prompts.EASY_PROMPT | change, mistake, says)
 
 
 def test_the_easy_prompt_is_easy_and_has_room_for_the_rivals():
@@ -680,9 +585,7 @@ def test_the_claims_have_the_verdicts_that_the_numbers_give():
 
 
 def test_the_right_verdicts_pass():
-    result = ex07.map_claims(verdicts)
-    assert result.ok, result
-    assert result.lines[0] == "map_claims: right, 7 of 7 rules"
+    pages.assert_passes(ex07.map_claims, verdicts(), rules=7)
 
 
 EXPECTED = {
@@ -720,10 +623,7 @@ def test_the_maps_and_the_claims_are_shown():
 
 
 def every_result():
-    for name, function in RIGHT.items():
-        yield run(name, function)
-    for name, _, function in EVERY_WRONG:
-        yield run(name, function)
+    yield from pages.all_answers(run, RIGHT, EVERY_WRONG)
     for letter, wrong in EXPECTED.items():
         yield from (ex07.map_claims(lambda change={letter: given}: verdicts() | change) for given in wrong)
     for change in ({"tokens": 2_048}, {"facts_percent": 50}, {"rivals": 2}):
@@ -735,18 +635,4 @@ def every_result():
 
 
 def test_results_are_short_deterministic_text_without_code_of_the_answer():
-    shown = list(map(repr, every_result()))
-    assert shown == list(map(repr, every_result()))
-    fragments = [r"\w \* \w", r"\w\*\w", "//", "lambda", r"\bdef ", "min\\(", "max\\(", "sorted\\(", "exp\\(", "log\\("]
-    for text in shown:
-        assert not re.search("|".join(fragments), text), text
-        assert "0x" not in text
-        assert all(len(line) <= 220 for line in text.splitlines()), text
-
-
-def test_every_check_says_which_exercise_and_which_arguments():
-    for number, name in enumerate(IN_ORDER, start=1):
-        assert inspect.getdoc(getattr(ex07, name)).startswith(f"Exercise {number}: ")
-    for name, question in QUESTIONS.items():
-        arguments = ", ".join(question.cases[0].inputs)
-        assert f"`function({arguments})`" in inspect.getdoc(getattr(ex07, name)), name
+    pages.assert_short_text_without_code(every_result, r"sorted\(", r"exp\(", r"log\(", longest=220)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kvlib import check
 from kvlib.check.base import Result
+from tests.check.exercise_pages import checks, exercise_of
 
 EXERCISES = Path(__file__).resolve().parents[2] / "exercises"
 SOURCES = sorted((EXERCISES / "source").glob("*.md"))
@@ -52,6 +54,14 @@ def test_exercises_are_numbered_and_each_has_minutes_difficulty_a_reason_and_a_c
         assert len(BOX.findall(body)) == 1, f"exercise {number} needs one box"
         assert CHECK.search(body), f"exercise {number} has no check"
         assert CHECK.search(body)[1] == path.stem[:2], f"exercise {number} calls another page's check"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=stem)
+def test_every_check_says_the_number_that_its_exercise_has_on_the_page(path):
+    page = getattr(check, f"ex{path.stem[:2]}")
+    called = [CHECK.findall(body)[-1][1] for body in HEADING.split(path.read_text(encoding="utf-8"))[3::3]]
+    assert [check_.__name__ for check_ in checks(page)] == called
+    assert [exercise_of(check_) for check_ in checks(page)] == list(range(1, len(called) + 1))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=stem)

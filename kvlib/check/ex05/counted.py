@@ -23,15 +23,10 @@ NODE_USD, BUDGET_USD = 344_000, 50_000_000
 
 
 class Money(float):
-    """An amount that prints like the learner's answers, and whose factors to them are fractions with a few digits."""
+    """An amount that prints like the learner's answers."""
 
     def __format__(self, spec: str) -> str:
         return plain(float(self))
-
-    def __rtruediv__(self, other: float) -> Fraction:  # type: ignore[override, misc]
-        ratio = float(other) / float(self)
-        simple = Fraction(ratio).limit_denominator(1_000)
-        return simple if abs(simple - Fraction(ratio)) <= abs(ratio) * 1e-9 else Fraction(ratio)
 
 
 def margin_percent(revenue: int, cost: int) -> Usd:
