@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from needle_card import card
 from ship_needle import GOLDEN, HOME, RUNS, STEPS, pick
+from train_needle import Training
 
 from kvlib.lab.score import effective_length, wilson
 from kvlib.lab.tinylm import SCHEMES, load
@@ -14,6 +15,10 @@ from kvlib.lab.tinylm import SCHEMES, load
 RECORD = json.loads(RUNS.read_text(encoding="utf-8"))
 SUMS = [line.split() for line in (HOME / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
 NAMES = tuple(file.removesuffix(".npz") for _, file in SUMS)
+
+
+def name(run):
+    return run["scheme"], run["steps"], run["seed"]
 
 
 def _run(seed, effective, at_4096):
@@ -66,6 +71,19 @@ def test_the_frozen_prompts_get_their_frozen_answers(scheme):
     assert changed <= 2, "another BLAS may tip a tie, no more"
     right = np.mean(golden[f"{scheme}_answers"] == golden["right"])
     assert right > 0.5, "a frozen failure would be no model"
+
+
+def test_the_recorded_training_begins_as_the_trainer_begins_it():
+    """The first hundred steps of the shipped seed, again: what was recorded comes from this trainer and this data."""
+    seed = RECORD["shipped"]["nope"]
+    recorded = next(run["log"][0] for run in RECORD["runs"] if name(run) == ("nope", STEPS, seed))
+    run = Training("nope", seed, STEPS)
+    while run.step < recorded["step"]:
+        run.advance()
+    again = run.log[-1]
+    assert (again["step"], again["stage"]) == (recorded["step"], recorded["stage"])
+    assert again["loss"] == pytest.approx(recorded["loss"], abs=0.05), "another BLAS may round otherwise"
+    assert again["accuracy"] == pytest.approx(recorded["accuracy"], abs=0.01)
 
 
 def test_the_card_says_what_the_record_says():
