@@ -28,8 +28,8 @@ def printed(tmp_path_factory):
 
 
 def test_it_prints_a_ratio_and_forking_changes_no_answer(printed):
-    ratio, changed = re.search(r"forking is ([\d.]+) times as fast; cells with other answers: (\d+)", printed).groups()
-    assert float(ratio) > 0 and int(changed) <= 1  # how large it is, a run on a quiet machine has to say
+    (changed,) = re.search(r"forking is [\d.]+ times as fast; cells with other answers: (\d+)", printed).groups()
+    assert int(changed) <= 1  # how large the ratio is, a run on a quiet machine has to say
     assert "9 depths x 6 lengths, 1 haystacks each: 54 questions" in printed
 
 

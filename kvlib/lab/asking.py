@@ -10,11 +10,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvlib.lab.attention import Array
 from kvlib.lab.needle import Haystack
 from kvlib.lab.tinylm import Cache, Reading, TinyLM
 from kvlib.lab.words import VALUES
+from kvlib.units import whole
 
 TRAINED = 256  # tokens of the longest sequence that the models were trained on
 QUOTES = ("2 of 3", "1 of 3", "0 of 3", "filler", "nothing")  # what a wrong answer was taken from
@@ -128,6 +130,32 @@ def needle_scores(attention: Array, place: int) -> tuple[float, tuple[float, ...
     mine, others = weights[:, place], np.delete(weights, place, axis=1).mean(axis=1)
     with np.errstate(divide="ignore"):
         return float(mine.mean()), tuple((np.log(mine) - np.log(others)).tolist())
+
+
+def shares(reading: Reading, spans: Sequence[tuple[int, int]], sequence: int = 0) -> NDArray[np.float64]:
+    """How much of the answer's attention falls on each sentence: its sum over the sentence, mean over the heads.
+
+    Args:
+        reading: from `TinyLM.read`.
+        spans: (start, end) of each sentence in tokens, end not included.
+        sequence: which of the reading's sequences.
+
+    Returns:
+        One share per sentence. If the spans cover the whole text once, the shares sum to 1.
+
+    Raises:
+        ValueError: if a span does not lie in the text, or there is no such sequence.
+    """
+    batch, _, tokens = reading.attention.shape
+    if whole("sequence", sequence) >= batch:
+        raise ValueError(f"sequence must be below the reading's batch of {batch}; got {sequence}")
+    for start, end in spans:
+        if not 0 <= start <= end <= tokens:
+            raise ValueError(f"spans must lie in the {tokens} tokens that were read; got {(start, end)}")
+    starts, ends = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+    so_far = np.concatenate([[0.0], reading.attention[sequence].mean(axis=0, dtype=np.float64).cumsum()])
+    found: NDArray[np.float64] = so_far[ends] - so_far[starts]
+    return found
 
 
 def judged(hay: Haystack, reading: Reading, row: int, sent: int, kv_bytes: int, question: int = 0) -> Trial:

@@ -21,9 +21,9 @@ from pathlib import Path
 import httpx
 
 from kvlib.lab.access import Endpoint, endpoint
-from kvlib.lab.ask import Outcome, ask
 from kvlib.lab.endpoint_plan import ARMS, Item, Plan, dollars, in_usd, plan, tariff
 from kvlib.lab.endpoint_records import Record, answer_line, results, summary
+from kvlib.lab.endpoint_request import Outcome, ask
 from kvlib.lab.ledger import Ledger, LedgerError
 from kvlib.progress import progress_bar
 from kvlib.units import whole

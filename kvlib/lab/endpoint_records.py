@@ -7,8 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from kvlib.lab.ask import Outcome
 from kvlib.lab.endpoint_plan import Item, Plan
+from kvlib.lab.endpoint_request import Outcome
 from kvlib.lab.ledger import Line, money, per_question, read_lines
 from kvlib.lab.score import wilson
 

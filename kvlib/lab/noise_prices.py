@@ -14,10 +14,11 @@ from statistics import fmean, median
 
 import numpy as np
 
+from kvlib.lab.asking import shares
 from kvlib.lab.dilution import mass_with
 from kvlib.lab.needle import Haystack
 from kvlib.lab.sentences import Key, Sentence
-from kvlib.lab.tinylm import TinyLM, shares
+from kvlib.lab.tinylm import TinyLM
 from kvlib.lab.trials import REPORTING, Arm, Record, Task, each, tasks
 
 KINDS = ("plain", "numeric", "topical", "fact 0 of 3", "fact 1 of 3", "fact 2 of 3")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kvlib.lab.tinylm import TinyLM, shares
+from kvlib.lab.asking import shares
+from kvlib.lab.tinylm import TinyLM
 from kvlib.lab.words import ADJECTIVES, ATTRIBUTES, NOUNS, WORDS, encode
 
 THESAURUS: Mapping[str, tuple[str, ...]] = {

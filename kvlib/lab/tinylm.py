@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache as remembered
 from importlib import resources
@@ -41,7 +41,7 @@ from kvlib.lab.transformer import rms_norm
 from kvlib.model import Full, Model, Sliding
 from kvlib.units import whole
 
-__all__ = ["SCHEMES", "SHAPES", "Cache", "Reading", "TinyLM", "load", "load_weights", "save_weights", "shares"]
+__all__ = ["SCHEMES", "SHAPES", "Cache", "Reading", "TinyLM", "load", "load_weights", "save_weights"]
 
 SCHEMES = ("nope", "alibi", "rope")  # how the global layer tells positions apart; "nope": not at all
 SLOPES = 2.0 ** -np.array([2, 4, 6, 8])  # ALiBi, one per head: what a token of distance takes off the score
@@ -248,32 +248,6 @@ class TinyLM:
 
     def __repr__(self) -> str:
         return f"TinyLM, {self.scheme}: {self.parameters:,} weights, {self.model.growth('fp32'):,} B of cache per token"
-
-
-def shares(reading: Reading, spans: Sequence[tuple[int, int]], sequence: int = 0) -> NDArray[np.float64]:
-    """How much of the answer's attention falls on each sentence: its sum over the sentence, mean over the heads.
-
-    Args:
-        reading: from `TinyLM.read`.
-        spans: (start, end) of each sentence in tokens, end not included.
-        sequence: which of the reading's sequences.
-
-    Returns:
-        One share per sentence. If the spans cover the whole text once, the shares sum to 1.
-
-    Raises:
-        ValueError: if a span does not lie in the text, or there is no such sequence.
-    """
-    batch, _, tokens = reading.attention.shape
-    if whole("sequence", sequence) >= batch:
-        raise ValueError(f"sequence must be below the reading's batch of {batch}; got {sequence}")
-    for start, end in spans:
-        if not 0 <= start <= end <= tokens:
-            raise ValueError(f"spans must lie in the {tokens} tokens that were read; got {(start, end)}")
-    starts, ends = np.array(spans, dtype=np.int64).reshape(-1, 2).T
-    so_far = np.concatenate([[0.0], reading.attention[sequence].mean(axis=0, dtype=np.float64).cumsum()])
-    found: NDArray[np.float64] = so_far[ends] - so_far[starts]
-    return found
 
 
 @remembered

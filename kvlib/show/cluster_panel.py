@@ -8,12 +8,11 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from kvlib import catalogue
 from kvlib.cluster import Ranking, size_cluster
 from kvlib.hardware import gpu
 from kvlib.model import Model
 from kvlib.show import grid
-from kvlib.show.panel import Panel, choice_slider, dropdown, format_menu, number_field
+from kvlib.show.panel import Panel, choice_slider, dropdown, format_menu, model_menu, number_field
 from kvlib.show.panels import TOKENS, WEIGHT_FORMATS
 from kvlib.show.tables import Html
 
@@ -55,15 +54,7 @@ class ClusterPanel(Panel):
         users: int = 1,
         models: Iterable[Model] | None = None,
     ) -> None:
-        if models is None:
-            offered = {name: catalogue.model(name) for name in catalogue.models()}
-        else:
-            offered = {m.name: m for m in models}
-        if not offered:
-            raise ValueError("models must hold at least one kv.Model; got none")
-        first = model or next(name for name in ("llama-3.1-70b", *offered) if name in offered)
-        self._offered = offered
-        self.model = dropdown("Model", [(m.title or m.name, name) for name, m in offered.items()], first)
+        self._offered, self.model = model_menu(models, model, usual="llama-3.1-70b")
         self.gpu = dropdown("Card", [(gpu(name).title, name) for name in CARDS], "h100-sxm")
         self.weight_dtype = format_menu("Weights stored as", WEIGHT_FORMATS)
         self.kv_dtype = format_menu("KV cache stored as", KV_FORMATS)

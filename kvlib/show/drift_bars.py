@@ -19,12 +19,12 @@ _THIN = 'stroke="currentColor" stroke-width="1" stroke-opacity="0.2"'
 
 
 def price_list(records: Iterable[Record], title: str, sentence_bytes: int) -> Picture:
-    """Two fees for each kind of sentence: the memory of its 8 tokens, and the attention that it takes from the needle.
+    """Two fees of each kind of sentence: the memory of 8 tokens, and the attention that it takes from the needle.
 
     Args:
         records: of `price_list`: kind, n, median, mean, low and high; the last is what every prompt pays once.
         title: the first words of picture and reading.
-        sentence_bytes: KV cache of a sentence of 8 tokens.
+        sentence_bytes: KV cache of 8 tokens, a fact.
 
     Raises:
         ValueError: if there is no record, a price is not above 0, or sentence_bytes is not positive.
@@ -44,7 +44,7 @@ def price_list(records: Iterable[Record], title: str, sentence_bytes: int) -> Pi
     foot = top + _ROW * len(rows)
     drawn = [
         _text(EDGE, 15, title, weight=600),
-        _text(_MEMORY, 48, f"memory: {size(sentence_bytes)}"),
+        _text(_MEMORY, 48, f"8 tokens: {size(sentence_bytes)}"),
         _text(left, 48, "attention taken, the needle's own = 1"),
         *_ticks(axis, x, top - 8, foot + 4, room=62),
     ]
@@ -58,8 +58,9 @@ def price_list(records: Iterable[Record], title: str, sentence_bytes: int) -> Pi
     prices = "; ".join(f"{row['kind']} {number(row['mean'])} (median {number(row['median'])})" for row in rows)
     times = float(f"{dear['mean'] / cheap['mean']:.2g}")
     reading = (
-        f"{title}. Every sentence costs the same memory, {size(sentence_bytes)}. The attention that it takes, in that "
-        f"of the needle, is on average: {prices}. One {dear['kind']} costs as much as {times:,.0f} of {cheap['kind']}."
+        f"{title}. Every 8 tokens cost the same memory, {size(sentence_bytes)}. The attention that a sentence takes, "
+        f"in that of the needle, is on average: {prices}. "
+        f"One {dear['kind']} costs as much as {times:,.0f} of {cheap['kind']}."
     )
     return picture("".join(drawn), foot + 54, reading)
 

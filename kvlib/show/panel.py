@@ -13,7 +13,9 @@ from typing import Any
 import ipywidgets as widgets
 from traitlets import TraitError, validate
 
+from kvlib import catalogue
 from kvlib.dtypes import dtype
+from kvlib.model import Model
 from kvlib.show.tables import Html
 
 _STYLE = {"description_width": "15em"}
@@ -113,6 +115,25 @@ def choice_slider(description: str, values: Iterable[int], value: int) -> Any:
 def dropdown(description: str, options: Iterable[tuple[str, Any]], value: Any) -> Any:
     """A menu of (readable title, value) pairs."""
     return widgets.Dropdown(options=list(options), value=value, description=description, style=_STYLE, layout=_ROW)
+
+
+def model_menu(models: Iterable[Model] | None, chosen: str | None, usual: str) -> tuple[dict[str, Model], Any]:
+    """The models that a panel offers, by name, and their menu.
+
+    Args:
+        models: what to offer; None: the catalogue.
+        chosen: name that is selected at first; None: the usual one, or the first where that is not offered.
+        usual: a name in the catalogue.
+
+    Raises:
+        ValueError: if `models` is empty.
+    """
+    offered = {name: catalogue.model(name) for name in catalogue.models()} if models is None else {}
+    offered |= {model.name: model for model in models or ()}
+    if not offered:
+        raise ValueError("models must hold at least one kv.Model; got none")
+    first = chosen or (usual if usual in offered else next(iter(offered)))
+    return offered, dropdown("Model", [(model.title or name, name) for name, model in offered.items()], first)
 
 
 def format_menu(description: str, names: Iterable[str], value: str = "bf16") -> Any:

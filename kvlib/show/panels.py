@@ -8,11 +8,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from kvlib import catalogue
 from kvlib.model import Model
 from kvlib.show import receipt as bills
 from kvlib.show import shape as shapes
-from kvlib.show.panel import Panel, choice_slider, dropdown, format_menu, number_field, whole_slider
+from kvlib.show.panel import Panel, choice_slider, dropdown, format_menu, model_menu, number_field, whole_slider
 from kvlib.show.tables import Html
 
 # Powers of two, as models are trained with, and the round numbers that providers and the article speak of.
@@ -38,18 +37,10 @@ class ReceiptPanel(Panel):
     css = "panel-receipt"
 
     def __init__(self, model: str | None = None, tokens: int = 131_072, models: Iterable[Model] | None = None) -> None:
-        if models is None:
-            offered = {name: catalogue.model(name) for name in catalogue.models()}
-        else:
-            offered = {m.name: m for m in models}
-        if not offered:
-            raise ValueError("models must hold at least one kv.Model; got none")
-        first = model or next(name for name in ("llama-3.1-8b", *offered) if name in offered)
-        self.model = dropdown("Model", [(m.title or m.name, name) for name, m in offered.items()], first)
+        self._offered, self.model = model_menu(models, model, usual="llama-3.1-8b")
         self.tokens = choice_slider("Context (tokens)", TOKENS, tokens)
         self.weight_dtype = format_menu("Weights stored as", WEIGHT_FORMATS)
         self.kv_dtype = format_menu("KV cache stored as", KV_FORMATS)
-        self._offered = offered
         names = ("model", "tokens", "weight_dtype", "kv_dtype")
         super().__init__({name: getattr(self, name) for name in names})
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from kvlib import catalogue
 from kvlib.hardware import gpu
 from kvlib.model import Model
 from kvlib.show import measured, roofline
 from kvlib.show.cluster_panel import CARDS
-from kvlib.show.panel import Panel, choice_slider, dropdown, number_field
+from kvlib.show.panel import Panel, choice_slider, dropdown, model_menu, number_field
 from kvlib.show.panels import TOKENS
 from kvlib.show.tables import Html
 
@@ -65,15 +64,7 @@ class RooflinePanel(Panel):
         tokens: int = 8192,
         models: Iterable[Model] | None = None,
     ) -> None:
-        if models is None:
-            offered = {name: catalogue.model(name) for name in catalogue.models()}
-        else:
-            offered = {m.name: m for m in models}
-        if not offered:
-            raise ValueError("models must hold at least one kv.Model; got none")
-        first = model or next(name for name in ("llama-3.1-8b", *offered) if name in offered)
-        self._offered = offered
-        self.model = dropdown("Model", [(m.title or m.name, name) for name, m in offered.items()], first)
+        self._offered, self.model = model_menu(models, model, usual="llama-3.1-8b")
         self.gpu = dropdown("Card", [(gpu(name).title, name) for name in CARDS], "h100-sxm")
         self.precision = dropdown("Stored as", [(words, words) for words in PRECISIONS], next(iter(PRECISIONS)))
         self.batch = choice_slider("Batch (sequences)", BATCHES, batch)

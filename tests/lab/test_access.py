@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from kvlib.lab.access import endpoint
-from kvlib.lab.ask import ask
+from kvlib.lab.endpoint_request import ask
 
 KEY = "sk-test-9f8e7d6c5b4a"
 CHAT = [{"role": "user", "content": "What is the seat of keen actor?"}]

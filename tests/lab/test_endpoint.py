@@ -22,9 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvlib.lab import endpoint as module
-from kvlib.lab.ask import Outcome, Usage
 from kvlib.lab.endpoint import EndpointError, endpoint, plan, results, run, summary, tariff
 from kvlib.lab.endpoint_plan import dollars
+from kvlib.lab.endpoint_request import Outcome, Usage
 from kvlib.lab.local_server import FAULTS, Counted, answers_of, serving, solve
 from kvlib.lab.needle import needles
 from kvlib.lab.tinylm import TinyLM, load

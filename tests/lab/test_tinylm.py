@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from train_needle import loss_and_gradients
 
 from kvlib.lab import tinylm
-from kvlib.lab.tinylm import SCHEMES, SHAPES, Reading, TinyLM, load, load_weights, save_weights, shares
+from kvlib.lab.asking import shares
+from kvlib.lab.tinylm import SCHEMES, SHAPES, Reading, TinyLM, load, load_weights, save_weights
 
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 47, 100, 1000]
 

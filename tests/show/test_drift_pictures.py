@@ -379,7 +379,7 @@ def test_every_sentence_has_the_same_memory_and_its_own_price():
     step = wide["fact 2 of 3"] - wide["plain"]
     floor = 1e-5  # the axis begins at the power of ten below the smallest number, a median of 1e-5
     assert step / wide["plain"] == pytest.approx(math.log(0.1 / 2e-4) / math.log(2e-4 / floor), rel=0.01)
-    assert "Every sentence costs the same memory, 4.1 kB (4 KiB)" in drawn.text
+    assert "Every 8 tokens cost the same memory, 4.1 kB (4 KiB)" in drawn.text
     assert "One fact 2 of 3 costs as much as 500 of plain" in drawn.text  # .1 / .0002
 
 

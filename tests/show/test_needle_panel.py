@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from traitlets import TraitError
 
-from kvlib.lab import tinylm
+from kvlib.lab.asking import shares
 from kvlib.lab.needle import Haystack, Question, haystack
 from kvlib.lab.sentences import Key, fact, filler, question
-from kvlib.lab.tinylm import Reading
+from kvlib.lab.tinylm import Reading, load
 from kvlib.lab.words import VALUES, WORDS, encode
 from kvlib.show import needle_view, needle_words
 from kvlib.show.needle_panel import TOKENS, NeedlePanel
@@ -84,7 +84,7 @@ def spans(html):
 
 @pytest.fixture(scope="module")
 def model():
-    return tinylm.load("nope")
+    return load("nope")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_the_real_model_reads_as_it_does_from_a_cache(model):
     cache = model.prefill(hay.ids)
     reading = model.read(cache, hay.questions[0].ids)
     assert seen.answer == int(reading.answer[0])
-    assert seen.heads.mean(axis=0) == pytest.approx(tinylm.shares(reading, hay.spans), abs=1e-6)
+    assert seen.heads.mean(axis=0) == pytest.approx(shares(reading, hay.spans), abs=1e-6)
     assert seen.kv_bytes == cache.nbytes == model.model.cache_bytes(300, "fp32")
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kvlib.lab.access import endpoint
-from kvlib.lab.ask import Outcome, Usage, _answer, _retry_after, _usage, ask
+from kvlib.lab.endpoint_request import Outcome, Usage, _answer, _retry_after, _usage, ask
 from kvlib.lab.local_server import FAULTS, serving
 
 KEY = "sk-test-9f8e7d6c5b4a"
